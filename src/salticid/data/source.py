@@ -1,0 +1,62 @@
+"""The sample contract: every data set, real or rendered, is a `Source` that the loader reads by index."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+Sample = dict[str, Any]
+"""Tensors by name for one sample, without a batch dimension. Images are float32 in [−1, 1], (C, H, W)."""
+
+Batch = dict[str, Any]
+"""A collated list of samples: tensors with a leading batch dimension, plus what the loader adds:
+
+- `id`: list[str], the sample ids (file names, scene numbers): stable between runs and machines;
+- `key`: int64 (B,), what noise is keyed by: in training the position of the sample in the global stream of
+  samples (unique in a run), in evaluation a stable hash of the id;
+- `replaced`: list[str], ids of unreadable samples that others in this batch stand in for (often empty).
+"""
+
+
+class Source(ABC):
+    """A finite set of samples. `sample` is a pure function of its arguments."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def id(self, index: int) -> str:
+        """A stable, readable name of sample `index`, unique in this source."""
+
+    @abstractmethod
+    def sample(self, index: int, augment: Generator | None) -> Sample:
+        """Read sample `index`.
+
+        `augment` is a CPU generator seeded from (seed, position in the run): all augmentation draws from it
+        alone. None means no augmentation (evaluation).
+
+        Raises:
+            UnreadableSample: the sample is broken; the message names the file and the reason.
+        """
+
+
+class Data(ABC):
+    """What a run trains on and is judged by; the `data:` entry of a configuration."""
+
+    @abstractmethod
+    def train(self) -> Source: ...
+
+    @abstractmethod
+    def val(self) -> Source:
+        """Samples that training never sees."""
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack tensors along a new first dimension; gather everything else in lists."""
+    first = samples[0]
+    return {
+        name: torch.stack([s[name] for s in samples]) if isinstance(first[name], Tensor) else [s[name] for s in samples]
+        for name in first
+    }

@@ -1,0 +1,102 @@
+"""What a recipe offers the engine. A recipe owns its networks, losses and pictures; it never owns a loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from salticid.data.source import Batch, Data
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser step on one group of parameters; all phases run once in every training step, in order.
+
+    A diffusion model has one phase; alternating self-supervised motion, or a GAN, has two.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    """Names of the recipe's submodules (dotted) whose trainable parameters this phase's optimiser owns."""
+    lr_scale: float = 1.0
+    start: int = 0
+    """First step at which the phase runs."""
+
+
+@dataclass
+class Loss:
+    """The loss of one micro-batch."""
+
+    total: Tensor
+    """Scalar float32, the mean over the micro-batch (or over its valid elements, where `weight` is given)."""
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """Detached scalars for the log, by name."""
+    weight: Tensor | None = None
+    """Scalar: how much this micro-batch counts against the others of the step, e.g. its number of valid
+    latent cells. None: the number of samples. Zero is allowed (nothing valid): the micro-batch adds nothing."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the run stands; with `batch["key"]`, all that randomness in a loss may depend on."""
+
+    step: int
+    """Number of the step being taken, from 0."""
+    steps: int
+    seed: int
+
+
+class Recipe(nn.Module, ABC):
+    """A model with its losses, metrics and pictures. The `recipe:` entry of a configuration.
+
+    Its `state_dict` is what `model.safetensors` holds. Parameters with `requires_grad=False` are frozen:
+    neither optimised nor averaged nor checkpointed unless `save_frozen` is True.
+    """
+
+    save_frozen: bool = True
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, ...]: ...
+
+    @abstractmethod
+    def loss(self, phase: str, batch: Batch, clock: Clock) -> Loss:
+        """The loss of one micro-batch. The batch is on the model's device; autocast is already on."""
+
+    def forward(self, phase: str, batch: Batch, clock: Clock) -> Loss:
+        """`loss`, as a module call, so that DDP and FSDP hooks run."""
+        return self.loss(phase, batch, clock)
+
+    @abstractmethod
+    def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
+        """Metrics of every sample, each (B,) float. Noise depends on (seed, batch["key"]) alone, so that neither
+        batch size nor the number of ranks changes a digit."""
+
+    def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
+        """One number a metric from those of all samples (each (N,) float64, in the order of the source)."""
+        return {name: float(values.mean()) for name, values in records.items()}
+
+    @abstractmethod
+    def preview(self, batch: Batch, *, seed: int) -> Tensor:
+        """A picture of what the model makes of the batch: uint8 (3, H, W)."""
+
+    def legend(self) -> str:
+        """What the rows or columns of `preview` show, for captions."""
+        return ""
+
+    def predict(self, inputs: list[Path], output: Path) -> list[Path]:
+        """Run on files and write results; a recipe adds keyword options of its own, which become `salticid
+        predict` flags. Returns the files written."""
+        raise NotImplementedError(f"{type(self).__name__} has no prediction from files")
+
+    def check(self, data: Data) -> None:
+        """Raise ConfigError where data and recipe do not fit; called before anything is written."""
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """Submodules that FSDP shards one by one and `torch.compile` compiles; default: the direct children."""
+        return self.children()
+
+    def checkpoint_activations(self) -> None:
+        """Turn gradient checkpointing on."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient checkpointing")

@@ -1,0 +1,66 @@
+"""Rigs: cameras that are fixed to each other."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from salticid.errors import UserError
+from salticid.geometry.cameras import Camera
+from salticid.geometry.se3 import pose, yaw_pitch_roll
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Rig:
+    """N cameras and their poses, camera to rig. The rig's frame is that of its panorama: z forward, y down."""
+
+    cameras: tuple[Camera, ...]
+    poses: "Float[Tensor, '*batch n 4 4']"
+    """Metres. Leading batch dimensions hold one rig for each sample."""
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        counts = len(self.cameras), self.poses.shape[-3], len(self.names)
+        if len(set(counts)) != 1:
+            raise ValueError("a rig of {} cameras with {} poses and {} names".format(*counts))
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    @classmethod
+    def ring(cls, n: int, camera: Camera, radius: float = 0.0) -> Self:
+        """`n` equal cameras in a horizontal circle: number k looks at yaw k·2π/n (to the right of the rig's forward
+        direction), its optical centre `radius` metres from the rig's along its axis."""
+        rotations = yaw_pitch_roll(torch.arange(n, dtype=torch.float64) * (2 * math.pi / n))
+        poses = pose(rotations, rotations[..., 2] * radius).float()
+        return cls((camera,) * n, poses, tuple(f"yaw{360 * k / n:g}" for k in range(n)))
+
+    def resized(self, height: int, width: int) -> Self:
+        """The rig with all its images resized to `height` × `width`."""
+        return replace(self, cameras=tuple(camera.resized(height, width) for camera in self.cameras))
+
+    def to(self, device: torch.device | str) -> Self:
+        return replace(self, cameras=tuple(c.to(device) for c in self.cameras), poses=self.poses.to(device))
+
+    def check_images(self, sizes: Sequence[tuple[int, int]], *, source: str = "images") -> None:
+        """Refuse images that are not the rig's: `sizes` holds (height, width) of each, in the rig's order.
+
+        Raises:
+            UserError: another number of images, or another size than the camera's; `source` says whose they are.
+        """
+        if len(sizes) != len(self):
+            raise UserError(
+                f"{source}: {len(sizes)} images for the {len(self)} cameras {', '.join(self.names)}"
+            )
+        for name, camera, (height, width) in zip(self.names, self.cameras, sizes, strict=True):
+            if (height, width) != (camera.height, camera.width):
+                raise UserError(
+                    f"{source}: the image of camera {name!r} is {height}×{width} (height × width), "
+                    f"but the rig says {camera.height}×{camera.width}"
+                )

@@ -1,0 +1,151 @@
+"""Sampling images at pixels, and where the pixels of one camera are seen in another."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from salticid.geometry.cameras import Camera, Equirectangular
+from salticid.geometry.se3 import rotate
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+
+def sample(
+    image: "Float[Tensor, 'b c h w']",
+    pixels: "Float[Tensor, 'b h_out w_out 2']",
+    *,
+    wrap: bool = False,
+    padding: Literal["border", "zeros"] = "border",
+    mode: Literal["bilinear", "nearest", "bicubic"] = "bilinear",
+) -> "Float[Tensor, 'b c h_out w_out']":
+    """Values of `image` at `pixels` (x, y), in float32 at least, whatever autocast says.
+
+    `wrap`: the image is an equirectangular panorama: x is periodic, and over the poles the image goes on half a
+    turn away. `padding` says what lies outside of other images. Either batch size may be 1.
+    """
+    dtype = torch.float64 if image.dtype == torch.float64 or pixels.dtype == torch.float64 else torch.float32
+    image, pixels = image.to(dtype), pixels.to(dtype)
+    batch = max(image.shape[0], pixels.shape[0])
+    x, y = pixels.unbind(-1)
+    if wrap:
+        margin = 2 if mode == "bicubic" else 1
+        x = torch.remainder(x + 0.5, image.shape[-1]) - 0.5 + margin
+        y = y + margin
+        image = _pad_sphere(image, margin)
+    height, width = image.shape[-2:]
+    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
+    return F.grid_sample(
+        image.expand(batch, -1, -1, -1),
+        grid.expand(batch, -1, -1, -1),
+        mode=mode,
+        padding_mode=padding,
+        align_corners=False,
+    )
+
+
+def _pad_sphere(panorama: Tensor, margin: int) -> Tensor:
+    """`margin` more pixels on every side of a panorama: around the seam and over the poles."""
+    half = panorama.shape[-1] // 2
+    above = panorama[..., :margin, :].flip(-2).roll(half, dims=-1)
+    below = panorama[..., -margin:, :].flip(-2).roll(half, dims=-1)
+    tall = torch.cat((above, panorama, below), dim=-2)
+    return torch.cat((tall[..., -margin:], tall, tall[..., :margin]), dim=-1)
+
+
+class Reprojection(NamedTuple):
+    """Where another camera sees what this one sees."""
+
+    pixels: "Float[Tensor, 'b h w 2']"
+    """(x, y) in the other image; minus this camera's own pixel grid they are the optical flow."""
+    valid: "Bool[Tensor, 'b 1 h w']"
+    """Both cameras see the point (occlusion is not considered)."""
+    distance_b: "Float[Tensor, 'b 1 h w']"
+    """Of the point from the other camera, in the measure given."""
+
+
+def reproject(
+    distance: "Float[Tensor, 'b 1 h w']",
+    camera_a: Camera,
+    a_to_b: "Float[Tensor, '*b 4 4']",
+    camera_b: Camera,
+    *,
+    measure: Literal["distance", "depth"] = "distance",
+) -> Reprojection:
+    """Project the points that `camera_a` sees at `distance` (along its rays; or `depth`, along its axis) into
+    `camera_b`, which the rigid motion `a_to_b` leads to. Points may be infinitely far.
+
+    Points are handled in homogeneous form, ray + translation / distance: nothing is lost at infinity.
+    """
+    distance = distance if distance.dtype == torch.float64 else distance.float()
+    rays, seen = camera_a.rays(distance.device, distance.dtype)
+    if measure == "depth":
+        ahead = rays[..., 2] > 1e-6
+        seen = seen & ahead
+        rays = rays / torch.where(ahead, rays[..., 2], 1.0)[..., None]
+    far = distance[:, 0]
+    seen = seen & (far > 0)
+    far = torch.where(seen, far, 1.0)
+    motion = a_to_b.to(distance.dtype).expand(far.shape[0], 4, 4)
+    direction = rotate(motion, rays.expand(*far.shape, 3)) + motion[:, None, None, :3, 3] / far[..., None]
+    pixels, valid = camera_b.project(direction)
+    length = direction[..., 2] if measure == "depth" else torch.linalg.vector_norm(direction, dim=-1)
+    return Reprojection(pixels, (valid & seen)[:, None], (far * length)[:, None])
+
+
+def resample(
+    image: "Float[Tensor, 'b c h w']",
+    source: Camera,
+    target: Camera,
+    target_to_source: "Float[Tensor, '*b 3 3'] | None" = None,
+    *,
+    supersample: int = 1,
+    mode: Literal["bilinear", "nearest", "bicubic"] = "bilinear",
+) -> "tuple[Float[Tensor, 'b c h_out w_out'], Bool[Tensor, 'b 1 h_out w_out']]":
+    """What `target` sees of the far scene that `source` sees in `image`, turned by the rotation (or pose) from the
+    target's frame to the source's; and where it sees it. Unseen pixels are zero.
+
+    `supersample`² samples a pixel are averaged, against aliasing where the source is finer than the target.
+    Cameras and rotation may hold one value for each sample.
+    """
+    fine = target.resized(target.height * supersample, target.width * supersample)
+    rays, seen = fine.rays(image.device, torch.float64 if image.dtype == torch.float64 else torch.float32)
+    rays = rays.expand(image.shape[0], fine.height, fine.width, 3)
+    if target_to_source is not None:
+        rays = rotate(target_to_source.to(rays.dtype), rays)
+    pixels, valid = source.project(rays)
+    valid = (valid & seen)[:, None]
+    values = sample(image, pixels, wrap=isinstance(source, Equirectangular), mode=mode) * valid
+    if supersample > 1:
+        share = F.avg_pool2d(valid.to(values.dtype), supersample)
+        values = F.avg_pool2d(values, supersample) / share.clamp(min=1e-6)
+        valid = share > 0
+    return values, valid
+
+
+def rotate_panorama(
+    panorama: "Float[Tensor, 'b c h w']", rotation: "Float[Tensor, '*b 3 3']"
+) -> "Float[Tensor, 'b c h w']":
+    """The panorama as seen by a camera that `rotation` turns: what it shows at ray r was at rotation · r."""
+    sphere = Equirectangular(*panorama.shape[-2:])
+    return resample(panorama, sphere, sphere, rotation)[0]
+
+
+def shrink(image: "Float[Tensor, 'b c h w']", height: int, width: int) -> "Float[Tensor, 'b c height width']":
+    """Area-averaged smaller image: every new pixel is the mean of the old ones that it covers, for any ratio.
+    A panorama needs no padding for it."""
+    return _average(_average(image.float(), height, -2), width, -1)
+
+
+def _average(image: Tensor, size: int, dim: int) -> Tensor:
+    old = image.shape[dim]
+    if old % size == 0:
+        return image if old == size else image.unflatten(dim, (size, old // size)).mean(dim=dim)
+    # The integral of a piecewise constant image is piecewise linear: interpolate it at the new pixels' edges.
+    integral = F.pad(image.double().movedim(dim, -1).cumsum(dim=-1), (1, 0))
+    edges = torch.arange(size + 1, dtype=torch.float64, device=image.device) * (old / size)
+    left = edges.long().clamp(max=old - 1)
+    at_edges = torch.lerp(integral[..., left], integral[..., left + 1], edges - left)
+    return (at_edges.diff(dim=-1) * (size / old)).movedim(-1, dim).to(image.dtype)

@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 REFRESH = 0.1
-"""Seconds between redraws. Drawn by the training thread itself: a drawing thread could hold the terminal's lock
-while data workers are forked, and they would wait for it forever."""
+"""Seconds between redraws. Drawn by the training thread itself: a drawing thread could hold the terminal's
+lock while data workers are forked, and they would wait for it forever."""
 
 COLOURS = {
     "validation": "cyan",
@@ -87,8 +87,8 @@ class Progress:
         self._print(Text.assemble((title, COLOURS.get(title, "")), f"  step {step}  {words}"))
 
     def eta(self) -> float | None:
-        """Seconds left, by the steps that this process has done since its first: what came before a resume, and
-        the warm-up of the first step, tell nothing about the pace."""
+        """Seconds left, by the steps that this process has done since its first: what came before a resume,
+        and the warm-up of the first step, tell nothing about the pace."""
         if self._first is None or self._step <= self._first[0]:
             return None
         step, then = self._first

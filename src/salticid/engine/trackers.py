@@ -1,6 +1,7 @@
-"""Writers for TensorBoard, Weights & Biases and trackio: imported when asked for, opened by the first line."""
+"""Writers for TensorBoard, Weights & Biases and trackio, imported only when asked for."""
 
 import importlib
+import secrets
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +29,7 @@ class Tracker(ABC):
     def picture(self, step: int, name: str, pixels: Tensor) -> None:
         """`pixels` is uint8 (H, W, 3) on the CPU."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - not every tracker can
         """Make what was written so far survive a kill."""
 
     @abstractmethod
@@ -63,7 +64,7 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         # purge_step hides, for the reader, what a killed process wrote at later steps
-        self._writer = SummaryWriter(str(self._folder), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(self._folder), purge_step=start + 1)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -83,8 +84,8 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """A run on Weights & Biases, continued under the same id after a resume.
 
-    Its own step counter cannot go back, so the x axis is a logged `step`: steps taken again after a resume fall on
-    the same place with the same values.
+    Its own step counter cannot go back, so the x axis is a logged `step`: steps taken again after a resume
+    fall on the same place with the same values.
     """
 
     def __init__(self, run_dir: Path, project: str) -> None:
@@ -96,7 +97,7 @@ class WandB(Tracker):
     def open(self, start: int) -> None:
         note = self._run_dir / "wandb_id.txt"
         if not note.exists():
-            note.write_text(self._wandb.util.generate_id())
+            note.write_text(secrets.token_hex(6))
         name = self._run_dir.name
         self._run = self._wandb.init(
             project=self._project,
@@ -118,7 +119,7 @@ class WandB(Tracker):
 
 
 class Trackio(Tracker):
-    """A run in trackio's local dashboard."""
+    """A run in trackio's local dashboard; steps taken again after a kill are in it twice."""
 
     def __init__(self, run_dir: Path, project: str) -> None:
         self._trackio = _require("trackio", key="log.trackio", extra="trackio")
@@ -127,7 +128,8 @@ class Trackio(Tracker):
         self._run: Any = None
 
     def open(self, start: int) -> None:
-        self._run = self._trackio.init(project=self._project, name=self._name, resume="allow")
+        resume = "allow" if start else "never"
+        self._run = self._trackio.init(project=self._project, name=self._name, resume=resume)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)

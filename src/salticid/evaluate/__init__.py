@@ -1,0 +1,1 @@
+"""Metrics, one module per kind of output. All return one value a sample."""

@@ -1,0 +1,35 @@
+"""From tensors to pictures that a person looks at."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Float images in [−1, 1] → uint8 of the same shape."""
+    return ((image.detach().float() + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def tile(pictures: Tensor, gap: int = 2) -> Tensor:
+    """uint8 pictures (rows, columns, 3, H, W) → one sheet (3, rows·(H+gap) − gap, columns·(W+gap) − gap), white
+    between them."""
+    rows, columns, channels, height, width = pictures.shape
+    sheet = torch.full(
+        (channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8
+    )
+    for r in range(rows):
+        for c in range(columns):
+            top, left = r * (height + gap), c * (width + gap)
+            sheet[:, top : top + height, left : left + width] = pictures[r, c]
+    return sheet
+
+
+def save_png(image: Tensor, path: Path) -> None:
+    """Write a uint8 picture (3, H, W); the file appears complete or not at all."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.tmp")
+    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(aside, format="PNG")
+    aside.replace(path)

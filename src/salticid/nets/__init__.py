@@ -1,0 +1,1 @@
+"""Networks of the recipes, as plain modules."""

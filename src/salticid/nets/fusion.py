@@ -1,0 +1,104 @@
+"""From one latent per view to one latent of the panorama.
+
+A fusion maps latents (B, N, C, h, w) and the rig to (B, C, H, W) on the panorama's latent grid.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salticid.geometry.cameras import Equirectangular
+from salticid.geometry.rig import Rig
+from salticid.geometry.se3 import inverse
+from salticid.geometry.warp import sample
+from salticid.nets.blocks import Conv, ResBlock, group_norm
+
+
+class ConcatConv(nn.Module):
+    """Stack the latents of all views, convolve, double the width: the fusion of the public multi-view code.
+
+    It knows nothing of geometry: cell (i, j) of the result sees cells around (i, j/2) of every view. Fits rigs
+    of exactly `views` views with square latents. With `final_norm` its last layer is GroupNorm·SiLU, as in the
+    public code, which erases each channel's mean; without (default) it is the last convolution.
+    """
+
+    def __init__(self, views: int = 4, channels: int = 4, *, final_norm: bool = False):
+        super().__init__()
+        self.codes = nn.Parameter(torch.zeros(views, channels, 1, 1))
+        self.squeeze = nn.Sequential(
+            Conv(views * channels, 2 * channels),
+            group_norm(2 * channels),
+            nn.SiLU(),
+            Conv(2 * channels, channels),
+        )
+        self.widen = Conv(channels, channels)
+        self.finish = (
+            nn.Sequential(nn.GroupNorm(channels, channels), nn.SiLU()) if final_norm else nn.Identity()
+        )
+
+    def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
+        z = self.squeeze((latents + self.codes).flatten(1, 2))
+        return self.finish(self.widen(F.interpolate(z, size=(height, width), mode="nearest")))
+
+
+class RayFusion(nn.Module):
+    """Every cell of the panorama's latent looks along its ray into each view's latent through the camera model.
+
+    What it finds there at each of the hypothetical distances, with the direction under which the view sees it,
+    is weighted over the views that see the cell (softmax), so any number of views in any order and on any rig
+    will do. Cells that no view sees are filled in by the convolutions that follow, told so by a coverage channel.
+    """
+
+    def __init__(
+        self,
+        channels: int = 4,
+        *,
+        hidden: int = 64,
+        inverse_distances: tuple[float, ...] = (0.0,),
+        wrap: bool = True,
+    ):
+        super().__init__()
+        self.inverse_distances = inverse_distances
+        seen = (channels + 4) * len(inverse_distances)  # latent, validity and viewing direction
+        self.read = nn.Sequential(nn.Conv2d(seen, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, hidden + 1, 1))
+        self.mix = nn.Sequential(
+            Conv(hidden + 1, hidden, wrap=wrap),
+            ResBlock(hidden, hidden, wrap=wrap),
+            nn.SiLU(),
+            Conv(hidden, channels, wrap=wrap),
+        )
+
+    def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
+        batch, count = latents.shape[:2]
+        looks = [self.look(latents[:, i], rig, i, height, width) for i in range(count)]
+        seen = torch.stack([seen for _, seen in looks], dim=1)  # (B, N, 1, H, W)
+        features = (
+            self.read(torch.cat([found for found, _ in looks])).unflatten(0, (count, batch)).transpose(0, 1)
+        )
+        values, score = features[:, :, :-1], features[:, :, -1:]
+        score = score.float().masked_fill(
+            ~seen, -1e9
+        )  # a cell that none sees: equal weights, all masked below
+        fused = (score.softmax(dim=1) * seen * values).sum(dim=1)
+        return self.mix(torch.cat([fused, seen.any(dim=1).to(fused.dtype)], dim=1))
+
+    def look(self, latent: Tensor, rig: Rig, index: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What view `index` shows along the panorama's rays: features (B, F, H, W), and whether it sees them
+        at any distance (B, 1, H, W).
+
+        A point at distance 1/q along the ray lies at R⁻¹(ray − q·t) up to scale, so infinity is no special case.
+        """
+        rays, _ = Equirectangular(height, width).rays(latent.device)
+        camera = rig.cameras[index].resized(*latent.shape[-2:])
+        to_camera = inverse(rig.poses[..., index, :, :]).reshape(-1, 1, 1, 4, 4)
+        directions = (to_camera[..., :3, :3] @ rays[..., None])[..., 0]
+        found, seen = [], []
+        for inverse_distance in self.inverse_distances:
+            points = directions + inverse_distance * to_camera[..., :3, 3]
+            pixels, valid = camera.project(points)
+            mask = valid[:, None].float().expand(len(latent), -1, -1, -1)
+            pixels = pixels.expand(len(latent), -1, -1, -1)
+            view_ray = F.normalize(points, dim=-1).permute(0, 3, 1, 2)
+            found += [sample(latent, pixels) * mask, view_ray * mask, mask]
+            seen.append(mask > 0)
+        return torch.cat(found, dim=1), torch.stack(seen).any(dim=0)

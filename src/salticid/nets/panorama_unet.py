@@ -1,0 +1,123 @@
+"""A small flow-matching decoder: panorama latent (and geometric stitches) → panorama.
+
+The network of the `panorama-tiny` preset. What a latent already says about the picture is drawn first, by an
+image head; the U-Net then predicts the flow of what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salticid.nets.blocks import Conv, ResBlock, TimeEmbedding, group_norm
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that does not change during sampling; computed once per panorama."""
+
+    pyramid: tuple[Tensor, Tensor, Tensor]
+    """Features of the latent at 1/8, 1/4 and 1/2 of the panorama."""
+    estimate: Tensor
+    """The image head's panorama (B, 3, H, W)."""
+    guide: Tensor | None
+    """Stitches and coverage, at half resolution with pixels folded into channels."""
+
+
+class ImageHead(nn.Module):
+    """The panorama as the latent shows it, as a correction to a blend of the stitches where there are any.
+
+    The blend chooses between stitches made for different distances by a softmax per pixel: a plane sweep whose
+    cost is learnt.
+    """
+
+    def __init__(self, features: int, stitches: int, hidden: int = 48, *, wrap: bool = True):
+        super().__init__()
+        self.stitches = stitches
+        guide = 4 * (3 * stitches + 1) if stitches else 0
+        self.enter = Conv(features + guide, hidden, wrap=wrap)
+        self.body = ResBlock(hidden, hidden, wrap=wrap)
+        self.wide = nn.Sequential(
+            Conv(hidden, hidden, stride=2, wrap=wrap),
+            ResBlock(hidden, hidden, wrap=wrap),
+            ResBlock(hidden, hidden, wrap=wrap),
+        )
+        self.leave = nn.Sequential(
+            ResBlock(hidden, hidden, wrap=wrap), nn.SiLU(), Conv(hidden, 4 * (3 + stitches), wrap=wrap)
+        )
+
+    def forward(self, features: Tensor, guide: Tensor | None, stitches: Tensor | None) -> Tensor:
+        """`stitches` (B, S, 3, H, W) are the pictures that `guide` holds in folded form."""
+        h = self.body(self.enter(features if guide is None else torch.cat([features, guide], dim=1)))
+        h = h + F.interpolate(self.wide(h), scale_factor=2.0, mode="nearest")
+        drawn = F.pixel_shuffle(self.leave(h), 2).float()
+        if stitches is None:
+            return drawn
+        weights = drawn[:, 3:].softmax(dim=1)[:, :, None]
+        return drawn[:, :3] + (weights * stitches).sum(dim=1)
+
+
+class PanoramaUNet(nn.Module):
+    """Predicts (B, 3, H, W) from a noisy panorama, its time and a `Condition`; H and W are multiples of 8."""
+
+    def __init__(
+        self,
+        latent: int = 4,
+        *,
+        stitches: int = 0,
+        widths: Sequence[int] = (40, 64, 96),
+        time: int = 96,
+        wrap: bool = True,
+    ):
+        super().__init__()
+        fine, middle, coarse = widths
+        guide = 4 * (3 * stitches + 1) if stitches else 0
+        self.time = TimeEmbedding(time)
+        self.latent8 = nn.Sequential(Conv(latent, 96, wrap=wrap), ResBlock(96, 96, wrap=wrap))
+        self.latent4 = ResBlock(96, 64, wrap=wrap)
+        self.latent2 = ResBlock(64, 32, wrap=wrap)
+        self.image_head = ImageHead(32, stitches, wrap=wrap)
+
+        self.enter = Conv(12 + 12 + 32 + guide, fine, wrap=wrap)
+        self.down2 = ResBlock(fine, fine, time=time, wrap=wrap)
+        self.shrink2 = Conv(fine, middle, stride=2, wrap=wrap)
+        self.down4 = ResBlock(middle + 64, middle, time=time, wrap=wrap)
+        self.shrink4 = Conv(middle, coarse, stride=2, wrap=wrap)
+        self.middle1 = ResBlock(coarse + 96, coarse, time=time, wrap=wrap)
+        self.middle2 = ResBlock(coarse, coarse, time=time, wrap=wrap)
+        self.up4 = ResBlock(coarse + middle, middle, time=time, wrap=wrap)
+        self.up2 = ResBlock(middle + fine, fine, time=time, wrap=wrap)
+        self.leave = nn.Sequential(group_norm(fine), nn.SiLU(), Conv(fine, 12, wrap=wrap))
+        nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
+
+    def condition(self, latent: Tensor, stitches: Tensor | None, coverage: Tensor | None) -> Condition:
+        """`stitches` (B, S, 3, H, W) in [−1, 1] and `coverage` (B, 1, H, W), or neither."""
+        f8 = self.latent8(latent)
+        f4 = self.latent4(double(f8))
+        f2 = self.latent2(double(f4))
+        guide = None
+        if stitches is not None and coverage is not None:
+            guide = F.pixel_unshuffle(torch.cat([stitches.flatten(1, 2), coverage], dim=1), 2)
+        return Condition((f8, f4, f2), self.image_head(f2, guide, stitches), guide)
+
+    def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """`noisy` (B, 3, H, W) of about unit variance; `time` (B,) in [0, 1000]."""
+        f8, f4, f2 = condition.pyramid
+        embedding = self.time(time)
+        inputs = [F.pixel_unshuffle(noisy, 2), F.pixel_unshuffle(condition.estimate.detach(), 2), f2]
+        if condition.guide is not None:
+            inputs.append(condition.guide)
+        h2 = self.down2(self.enter(torch.cat(inputs, dim=1)), embedding)
+        h4 = self.down4(torch.cat([self.shrink2(h2), f4], dim=1), embedding)
+        h8 = self.middle1(torch.cat([self.shrink4(h4), f8], dim=1), embedding)
+        h8 = self.middle2(h8, embedding)
+        h4 = self.up4(torch.cat([double(h8), h4], dim=1), embedding)
+        h2 = self.up2(torch.cat([double(h4), h2], dim=1), embedding)
+        return F.pixel_shuffle(self.leave(h2), 2).float()
+
+
+def double(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling by 2."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -9,6 +9,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from salticid.engine.figures import duration, memory, number, printable
+
 REFRESH = 0.1
 """Seconds between redraws. Drawn by the training thread itself: a drawing thread could hold the terminal's
 lock while data workers are forked, and they would wait for it forever."""
@@ -18,14 +20,14 @@ COLOURS = {
     "best": "green",
     "replaced": "yellow",
     "skipped": "yellow",
-    "checkpoint rejected": "red",
+    "checkpoint_rejected": "red",
 }
 SILENT = ("picture", "checkpoint")
 """Events that happen too often to be told."""
 
 
 class Progress:
-    """Follows a run of `steps` steps. All times come from `clock`, in seconds."""
+    """Follows a run of `steps` steps. `clock` gives seconds; where the output goes away, it falls silent."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class Progress:
         self._speed = values
         self.tick(step)
         if not self._console.is_terminal:
-            self._print(Text(self.line()))
+            self._show(lambda: self._console.print(Text(self.line()), soft_wrap=True))
 
     def tick(self, step: int) -> None:
         """A step is done."""
@@ -74,7 +76,7 @@ class Progress:
             self._first = (step, now)
         if self._console.is_terminal and (now - self._drawn >= REFRESH or step == self.steps):
             self._drawn = now
-            self._draw()
+            self._show(self._draw)
 
     def event(self, kind: str, step: int, fields: dict[str, Any]) -> None:
         """Tell of an event in one line above the bar."""
@@ -82,9 +84,9 @@ class Progress:
             return
         if kind == "validation":
             self._metric = next((f"{k} {number(v)}" for k, v in fields.get("metrics", {}).items()), "")
-        title = kind.replace("_", " ")
-        words = " ".join(describe(k, v) for k, v in fields.items())
-        self._print(Text.assemble((title, COLOURS.get(title, "")), f"  step {step}  {words}"))
+        words = "  ".join(describe(k, v) for k, v in fields.items())
+        title = (printable(kind).replace("_", " "), COLOURS.get(kind, ""))
+        self._show(lambda: self._console.print(Text.assemble(title, f"  step {step}  {words}"), soft_wrap=True))
 
     def eta(self) -> float | None:
         """Seconds left, by the steps that this process has done since its first: what came before a resume,
@@ -94,30 +96,34 @@ class Progress:
         step, then = self._first
         return (self._clock() - then) / (self._step - step) * (self.steps - self._step)
 
-    def fields(self) -> list[str]:
-        """What is known, most wanted first."""
-        left = self.eta()
-        speed = self._speed
-        known = [
-            f"loss {number(self._loss.value)}" if self._loss.count else "",
-            f"{number(speed['samples_per_s'])} samples/s" if "samples_per_s" in speed else "",
-            f"data {100 * speed['data_wait']:.0f} %" if "data_wait" in speed else "",
-            f"{speed['memory'] / 1e9:.1f} GB" if speed.get("memory") else "",
-            f"eta {duration(left)}" if left is not None else "",
-        ]
-        return [text for text in known if text]
+    def fields(self) -> dict[str, str]:
+        """What is known, in the order shown."""
+        speed, left = self._speed, self.eta()
+        known = {
+            "loss": f"loss {number(self._loss.value)}" if self._loss.count else "",
+            "rate": f"{number(speed['samples_per_s'], 3)} samples/s" if "samples_per_s" in speed else "",
+            "data": f"data {100 * speed['data_wait']:.0f} %" if "data_wait" in speed else "",
+            "memory": memory(speed["memory"]) if speed.get("memory") else "",
+            "eta": f"eta {duration(left)}" if left is not None else "",
+        }
+        return {name: text for name, text in known.items() if text}
 
     def line(self) -> str:
         """The state in one plain line."""
-        return "  ".join([f"step {self._step}/{self.steps}", *self.fields()])
+        return "  ".join([f"step {self._step}/{self.steps}", *self.fields().values()])
 
     def close(self) -> None:
         """Leave the last state on the screen and give the terminal back."""
         if self._live is not None:
-            self._draw()
-            self._live.stop()
-            self._live = None
+            self._show(self._draw)
+            self._show(self._live.stop)
         self._quiet = True
+
+    def _show(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except OSError:  # a closed pipe or a lost terminal must not end a run of days
+            self._quiet = True
 
     def _draw(self) -> None:
         if self._live is None:
@@ -125,23 +131,30 @@ class Progress:
             self._live.start()
         self._live.refresh()
 
-    def _print(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=True)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        parts = [f"{self._step}/{self.steps}"]
-        for extra in [*self.fields(), self._metric]:
-            if extra and len("  ".join([*parts, extra])) + 12 <= width:
-                parts.append(extra)
-        text = "  ".join(parts)
-        room = min(width - len(text) - 2, 40)
+        width = options.max_width - 1
+        count = f"{self._step}/{self.steps}"
+        shown = [count, *fitting({**self.fields(), "metric": self._metric}, width - len(count) - 14)]
+        text = "  ".join(shown)
+        room = min(width - len(text) - 2, 36)
         if room < 4:
-            yield Text(text[:width], no_wrap=True)
+            yield Text(text, no_wrap=True, overflow="ellipsis")
             return
-        done = round(room * min(self._step / self.steps, 1)) if self.steps else room
-        full, rest = ("#", "-") if options.ascii_only else ("━", "─")
-        yield Text.assemble((full * done, "green"), (rest * (room - done), "dim"), "  ", text, no_wrap=True)
+        done = round(room * min(self._step / max(self.steps, 1), 1))
+        full, rest = ("#", "-") if options.ascii_only else ("━", "━")
+        bar = [(full * done, "green"), (rest * (room - done), "bright_black")]
+        yield Text.assemble(*bar, "  ", (count, "bold"), text[len(count) :], no_wrap=True)
+
+
+def fitting(fields: dict[str, str], room: int) -> list[str]:
+    """Those fields that fit into so many columns: the most wanted ones, in their given order."""
+    chosen = set()
+    for name in ("loss", "eta", "rate", "metric", "data", "memory"):
+        text = fields.get(name, "")
+        if text and len(text) + 2 <= room:
+            chosen.add(name)
+            room -= len(text) + 2
+    return [text for name, text in fields.items() if name in chosen]
 
 
 class Smoothed:
@@ -166,33 +179,13 @@ class Smoothed:
         return self._sum / self._mass if math.isfinite(self._latest) else self._latest
 
 
-def number(value: Any) -> str:
-    """Three or four figures."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return str(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return str(value)
-    return f"{value:.1f}" if 10 <= abs(value) < 1e5 else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """3:12, 1:02:03 or 2d 03:04."""
-    whole = round(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days}d {hours:02d}:{minutes:02d}"
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
-
-
 def describe(name: str, value: Any) -> str:
-    """A field of an event as words, without control characters that could play with the terminal."""
+    """A field of an event in words."""
     if isinstance(value, dict):
         return "  ".join(describe(k, v) for k, v in value.items())
     if isinstance(value, list | tuple):
-        shown = ", ".join(number(v) for v in value[:4]) + (
-            f" and {len(value) - 4} more" if len(value) > 4 else ""
-        )
+        more = f" and {len(value) - 4} more" if len(value) > 4 else ""
+        shown = ", ".join(number(v) for v in value[:4]) + more
     else:
         shown = number(value)
-    text = shown if name in ("message", "weights") else f"{name} {shown}"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if name in ("message", "weights") else f"{printable(name)} {shown}"

@@ -15,9 +15,7 @@ def tile(pictures: Tensor, gap: int = 2) -> Tensor:
     """uint8 pictures (rows, columns, 3, H, W) → one sheet (3, rows·(H+gap) − gap, columns·(W+gap) − gap), white
     between them."""
     rows, columns, channels, height, width = pictures.shape
-    sheet = torch.full(
-        (channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8
-    )
+    sheet = torch.full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 255, dtype=torch.uint8)
     for r in range(rows):
         for c in range(columns):
             top, left = r * (height + gap), c * (width + gap)

@@ -60,9 +60,7 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, longest: float = 10_000.0):
         super().__init__()
         self.channels, self.longest = channels, longest
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU())
 
     def forward(self, time: Tensor) -> Tensor:
         """(B,) → (B, channels)."""

@@ -32,9 +32,7 @@ class ConcatConv(nn.Module):
             Conv(2 * channels, channels),
         )
         self.widen = Conv(channels, channels)
-        self.finish = (
-            nn.Sequential(nn.GroupNorm(channels, channels), nn.SiLU()) if final_norm else nn.Identity()
-        )
+        self.finish = nn.Sequential(nn.GroupNorm(channels, channels), nn.SiLU()) if final_norm else nn.Identity()
 
     def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
         z = self.squeeze((latents + self.codes).flatten(1, 2))
@@ -72,13 +70,9 @@ class RayFusion(nn.Module):
         batch, count = latents.shape[:2]
         looks = [self.look(latents[:, i], rig, i, height, width) for i in range(count)]
         seen = torch.stack([seen for _, seen in looks], dim=1)  # (B, N, 1, H, W)
-        features = (
-            self.read(torch.cat([found for found, _ in looks])).unflatten(0, (count, batch)).transpose(0, 1)
-        )
+        features = self.read(torch.cat([found for found, _ in looks])).unflatten(0, (count, batch)).transpose(0, 1)
         values, score = features[:, :, :-1], features[:, :, -1:]
-        score = score.float().masked_fill(
-            ~seen, -1e9
-        )  # a cell that none sees: equal weights, all masked below
+        score = score.float().masked_fill(~seen, -1e9)  # a cell that none sees: equal weights, all masked below
         fused = (score.softmax(dim=1) * seen * values).sum(dim=1)
         return self.mix(torch.cat([fused, seen.any(dim=1).to(fused.dtype)], dim=1))
 

@@ -19,15 +19,15 @@ from salticid.data.source import Batch, Data
 from salticid.diffusion.loss import DiffusionLoss
 from salticid.diffusion.noise import keyed_normal
 from salticid.diffusion.path import Flow
-from salticid.diffusion.solve import first_order
-from salticid.diffusion.target import Velocity, recover
+from salticid.diffusion.solve import Denoiser, first_order
+from salticid.diffusion.target import Velocity
 from salticid.diffusion.times import LogitNormal, power_grid
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError, UserError
 from salticid.evaluate.image import eight_bit, mae, psnr, seam_error, ssim, ws_psnr
 from salticid.evaluate.pictures import save_png, tile, to_bytes
 from salticid.geometry.cameras import UCM, Equirectangular
-from salticid.geometry.rig import Rig, load_rig
+from salticid.geometry.rig import Rig
 from salticid.geometry.stitch import Stitcher, stitch
 from salticid.geometry.views import views_from_panorama
 from salticid.nets.fusion import ConcatConv, RayFusion
@@ -142,7 +142,8 @@ class PanoramaRecipe(Recipe):
         condition = self.condition(posterior.sample(jitter.flatten(0, 1)), views, self.rig(batch))
         noise = keyed_normal(keys, truth.shape[1:], seed=clock.seed, stream="noise", device=truth.device)
         times = self.times(keys, seed=clock.seed, device=truth.device)
-        flow = self.flow_loss(lambda x, t: self.velocity(x, t, condition), truth, noise, times)
+        output = self.denoiser(condition).output(self.path.mix(truth, noise, times), times)
+        flow = self.flow_loss(output, truth, noise, times)
         image = F.mse_loss(condition.estimate.float(), truth)
         kl = posterior.kl().mean()
         total = self.weights.flow * flow.loss + self.weights.image * image + self.weights.kl * kl
@@ -157,9 +158,7 @@ class PanoramaRecipe(Recipe):
         if (numbers == numbers[:1]).all() and (poses == poses[:1]).all():
             numbers, poses = numbers[:1], poses[:1]
         size = self.view_size, self.view_size
-        cameras = tuple(
-            UCM(*size, *numbers[:, i].unbind(-1)[:4], xi=numbers[:, i, 4]) for i in range(numbers.shape[1])
-        )
+        cameras = tuple(UCM(*size, *numbers[:, i].unbind(-1)[:4], xi=numbers[:, i, 4]) for i in range(numbers.shape[1]))
         return Rig(cameras, poses, tuple(str(i) for i in range(len(cameras))))
 
     def condition(self, latents: Tensor, views: Tensor, rig: Rig) -> Condition:
@@ -189,15 +188,13 @@ class PanoramaRecipe(Recipe):
         left = self.decoder(y * variance.rsqrt(), 1000 * t, condition).float()
         return estimate + ((1 - time) * s2 - time) / variance * y + self.residual * variance.rsqrt() * left
 
+    def denoiser(self, condition: Condition) -> Denoiser:
+        return Denoiser(lambda x, t: self.velocity(x, t, condition), self.path, self.target)
+
     def generate(self, condition: Condition, noise: Tensor, steps: int) -> Tensor:
         """A panorama (B, 3, H, W) from noise by `steps` Euler steps."""
-
-        def denoise(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            time = t.expand(len(x))
-            output = self.velocity(x, time, condition)
-            return recover(x, output, self.path, self.target, time)
-
-        return first_order(denoise, noise, self.path, power_grid(steps, self.sampler.power).to(noise))
+        times = power_grid(steps, self.sampler.power)
+        return first_order(self.denoiser(condition), noise, self.path, times)
 
     def look(self, batch: Batch) -> tuple[Condition, Rig]:
         """The condition of a batch in evaluation: the mode of the latent, no noise."""
@@ -218,13 +215,9 @@ class PanoramaRecipe(Recipe):
         noise = self.noise(batch, seed)
         truth = eight_bit(batch["panorama"])
         records: dict[str, Tensor] = {}
-        made = {
-            f"{n}-step": self.generate(condition, noise, n) for n in dict.fromkeys((1, self.sampler.steps))
-        }
+        made = {f"{n}-step": self.generate(condition, noise, n) for n in dict.fromkeys((1, self.sampler.steps))}
         for name, panorama in made.items():
-            records |= {
-                f"{metric}/{name}": value for metric, value in self.score(eight_bit(panorama), truth).items()
-            }
+            records |= {f"{metric}/{name}": value for metric, value in self.score(eight_bit(panorama), truth).items()}
         for distance in self.baseline_distances:
             blend, coverage = stitch(batch["views"], rig, self.sphere, distance=distance)
             scores = self.score(eight_bit(blend), truth)
@@ -254,9 +247,7 @@ class PanoramaRecipe(Recipe):
         distances = [f"stitch@{d:g}" for d in self.baseline_distances]
         if distances:
             best = max(distances, key=lambda d: means[f"ws_psnr/{d}"])
-            stitched = {
-                name.replace(best, "stitch"): v for name, v in means.items() if name.endswith("/" + best)
-            }
+            stitched = {name.replace(best, "stitch"): v for name, v in means.items() if name.endswith("/" + best)}
             means = {n: v for n, v in means.items() if "/stitch@" not in n} | stitched
             means["stitch_distance"] = float(best.removeprefix("stitch@"))
         return {name: value for name, value in means.items() if not math.isnan(value)}
@@ -315,9 +306,7 @@ class PanoramaRecipe(Recipe):
         """The pictures as the trained rig would have taken them: (N, 3, h, w) in [−1, 1]."""
         if not self.rig_intrinsics[:, 0].all():
             raise UserError("this checkpoint does not know the rig that it was trained on")
-        trained = self.rig(
-            {"intrinsics": self.rig_intrinsics[None].cpu(), "poses": self.rig_poses[None].cpu()}
-        )
+        trained = self.rig({"intrinsics": self.rig_intrinsics[None].cpu(), "poses": self.rig_poses[None].cpu()})
         images = [p[None].float() / 127.5 - 1 for p in pictures]
         if same_rig(calibration.resized(self.view_size, self.view_size), trained):
             return torch.cat([F.interpolate(image, (self.view_size,) * 2, mode="area") for image in images])
@@ -330,8 +319,7 @@ class PanoramaRecipe(Recipe):
 def first_of(camera: UCM) -> UCM:
     """The camera of the first sample of a batch."""
     values = {
-        name: float(value[0]) if isinstance(value, Tensor) else value
-        for name, value in camera.parameters.items()
+        name: float(value[0]) if isinstance(value, Tensor) else value for name, value in camera.parameters.items()
     }
     return UCM(camera.height, camera.width, **values)
 
@@ -341,9 +329,7 @@ def same_rig(rig: Rig, trained: Rig, tolerance: float = 1e-3) -> bool:
     if len(rig) != len(trained) or not all(isinstance(camera, UCM) for camera in rig.cameras):
         return False
     numbers = [[float(c.parameters[n]) for n in ("fx", "fy", "cx", "cy", "xi")] for c in rig.cameras]
-    wanted = [
-        [float(first_of(c).parameters[n]) for n in ("fx", "fy", "cx", "cy", "xi")] for c in trained.cameras
-    ]  # type: ignore[arg-type]
+    wanted = [[float(first_of(c).parameters[n]) for n in ("fx", "fy", "cx", "cy", "xi")] for c in trained.cameras]  # type: ignore[arg-type]
     close = torch.allclose(torch.tensor(numbers), torch.tensor(wanted), rtol=tolerance)
     return close and torch.allclose(rig.poses.float(), trained.poses[0], atol=tolerance)
 

@@ -112,9 +112,7 @@ class PanoramaFolder(Data):
             else:
                 usable.append(relative)
         if not usable:
-            raise ConfigError(
-                f"data.root: no usable 2:1 panorama under {self.root} ({len(skipped)} files skipped)"
-            )
+            raise ConfigError(f"data.root: no usable 2:1 panorama under {self.root} ({len(skipped)} files skipped)")
         return usable, skipped
 
     def split(self, val_scenes: Sequence[str], val_share: float) -> tuple[list[Path], list[Path]]:
@@ -161,10 +159,7 @@ class PanoramaViews(Source):
             rig = jittered(rig, folder.jitter, augment)
             gain = 1 + folder.gain * signed(3, augment)[:, None, None]
         views = views_from_panorama(source, rig, supersample=2)
-        panorama = (
-            F.interpolate(source[None].float(), (folder.height, 2 * folder.height), mode="area")[0] / 127.5
-            - 1
-        )
+        panorama = F.interpolate(source[None].float(), (folder.height, 2 * folder.height), mode="area")[0] / 127.5 - 1
         return {
             "views": brightened(views, gain),
             "panorama": brightened(panorama, gain),
@@ -195,9 +190,7 @@ class DecodedCache:
         picture = read_picture(path)
         height = min(self.height, picture.shape[1])
         if picture.shape[1:] != (height, 2 * height):
-            picture = (
-                F.interpolate(picture[None].float(), (height, 2 * height), mode="area")[0].round().byte()
-            )
+            picture = F.interpolate(picture[None].float(), (height, 2 * height), mode="area")[0].round().byte()
         self.pictures[path] = picture
         self.size += picture.nbytes
         while self.size > self.limit and len(self.pictures) > 1:
@@ -250,9 +243,7 @@ def scene_rule(rule: str):
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise ConfigError(
-            f"data.scene: {rule!r} is neither stem, folder nor a regular expression ({error})"
-        ) from None
+        raise ConfigError(f"data.scene: {rule!r} is neither stem, folder nor a regular expression ({error})") from None
     if "scene" not in pattern.groupindex:
         raise ConfigError(f"data.scene: {rule!r} has no group named scene: (?P<scene>…)")
 

@@ -54,7 +54,7 @@ def read_picture(path: Path) -> Tensor:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with Image.open(path) as image:
-                    pixels = np.asarray(image.convert("RGB"))
+                    pixels = np.array(image.convert("RGB"))
         except Exception as error:
             raise UnreadableSample(f"{path}: cannot be decoded ({one_line(error)})") from None
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -65,9 +65,7 @@ def read_radiance(path: Path) -> np.ndarray:
     try:
         import cv2
     except ImportError:
-        raise UserError(
-            f"{path}: reading {path.suffix} files needs OpenCV: pip install 'salticid[data]'"
-        ) from None
+        raise UserError(f"{path}: reading {path.suffix} files needs OpenCV: pip install 'salticid[data]'") from None
     pixels = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if pixels is None or not np.isfinite(pixels).all():
         raise UnreadableSample(f"{path}: cannot be decoded as radiance")

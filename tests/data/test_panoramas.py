@@ -1,0 +1,176 @@
+"""The panorama folder reader: what it takes, what it leaves out and says so, and how it splits by scene."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from salticid.data.readers.panoramas import DecodedCache, PanoramaFolder, RigJitter
+from salticid.data.readers.pictures import read_picture, tone_map
+from salticid.errors import ConfigError, UnreadableSample
+from salticid.geometry.cameras import Equirectangular
+
+
+def rainbow(height, seed=0):
+    """A smooth picture without a seam: the ray of every pixel as a colour."""
+    rays, _ = Equirectangular(height, 2 * height).rays()
+    phase = np.random.default_rng(seed).uniform(0, 2 * math.pi, 3)
+    colour = 0.5 + 0.4 * np.sin(2 * rays.numpy() + phase)
+    return (colour * 255).astype(np.uint8)
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(6):
+        write(tmp_path / "up" / f"place{i}.png", rainbow(64, i))
+        write(tmp_path / "down" / f"place{i}.png", rainbow(64, i + 10))
+    return tmp_path
+
+
+def reader(root, **options):
+    return PanoramaFolder(root, **{"height": 32, "view_size": 32, "focal": 9.0, "val_share": 0.4, **options})
+
+
+def test_a_scene_lies_on_one_side_of_the_split(folder):
+    data = reader(folder)
+    train = {path.stem for path in data.train_files}
+    val = {path.stem for path in data.val_files}
+    assert train.isdisjoint(val)
+    assert len(train | val) == 6
+    assert len(data.train()) + len(data.val()) == 12  # both of an up/down pair
+
+
+def test_the_split_of_a_scene_does_not_change_when_others_are_added(folder):
+    before = {path for path in reader(folder).val_files}
+    write(folder / "up" / "newcomer.png", rainbow(64))
+    assert before <= set(reader(folder).val_files)
+
+
+def test_scenes_can_be_kept_out_by_name_and_misnamed_ones_are_refused(folder):
+    data = reader(folder, val_scenes=["place3"])
+    assert [p.as_posix() for p in data.val_files] == ["down/place3.png", "up/place3.png"]
+    with pytest.raises(ConfigError, match="no scene named 'place99'"):
+        reader(folder, val_scenes=["place99"])
+
+
+def test_a_scene_can_be_a_folder_or_a_pattern(folder):
+    assert {p.parent.name for p in reader(folder, scene="folder", val_scenes=["up"]).val_files} == {"up"}
+    by_number = reader(folder, scene=r"place(?P<scene>\d)", val_scenes=["4"])
+    assert len(by_number.val_files) == 2
+    with pytest.raises(ConfigError, match="no group named scene"):
+        reader(folder, scene="place")
+
+
+def test_files_that_do_not_fit_are_named_and_counted(folder, caplog):
+    write(folder / "square.png", np.zeros((50, 50, 3), np.uint8))
+    Image.fromarray(np.zeros((32, 64), np.uint16)).save(folder / "depth.png")
+    (folder / "broken.jpg").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("ignored")
+    data = reader(folder)
+    assert set(data.skipped) == {"square.png", "depth.png", "broken.jpg"}
+    assert "50×50 is not 2:1" in data.skipped["square.png"]
+    assert "broken.jpg" in caplog.text
+
+
+def test_excluded_files_are_not_looked_at(folder):
+    (folder / "up" / "mask.png").write_bytes(b"")
+    assert reader(folder, exclude=["*mask*"]).skipped == {}
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="is not a folder"):
+        reader(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="no usable 2:1 panorama"):
+        reader(tmp_path)
+
+
+def test_a_file_that_breaks_after_the_scan_is_an_unreadable_sample(folder):
+    data = reader(folder)
+    victim = folder / data.train_files[0]
+    victim.write_bytes(victim.read_bytes()[:200])
+    with pytest.raises(UnreadableSample, match=victim.name):
+        data.train().sample(0, None)
+
+
+def test_samples_follow_the_contract_and_are_pure(folder):
+    data = reader(folder, jitter=RigJitter(xi=0.4, focal=0.1, rotation=3.0))
+    source = data.train()
+    a = source.sample(1, torch.Generator().manual_seed(5))
+    b = source.sample(1, torch.Generator().manual_seed(5))
+    c = source.sample(1, torch.Generator().manual_seed(6))
+    assert {name: tuple(value.shape) for name, value in a.items()} == {
+        "views": (4, 3, 32, 32),
+        "panorama": (3, 32, 64),
+        "intrinsics": (4, 5),
+        "poses": (4, 4, 4),
+    }
+    for name in a:
+        assert torch.equal(a[name], b[name])
+        assert not torch.equal(a[name], c[name])
+    assert a["views"].min() >= -1
+    assert a["views"].max() <= 1
+
+
+def test_jitter_stays_within_its_bounds(folder):
+    source = reader(folder, jitter=RigJitter(xi=0.4, focal=0.1, rotation=3.0)).train()
+    nominal = source.sample(0, None)
+    for seed in range(20):
+        sample = source.sample(0, torch.Generator().manual_seed(seed))
+        xi, focal = sample["intrinsics"][:, 4], sample["intrinsics"][:, 0]
+        assert ((xi >= 0.9 * 0.6 - 1e-6) & (xi <= 0.9 * 1.4 + 1e-6)).all()
+        assert ((focal >= 9 / 1.1 - 1e-4) & (focal <= 9 * 1.1 + 1e-4)).all()
+        turn = nominal["poses"][:, :3, :3].mT @ sample["poses"][:, :3, :3]
+        angle = torch.acos(((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
+        assert (angle <= math.radians(3) * math.sqrt(3) + 1e-4).all()
+
+
+def test_without_augmentation_the_target_is_the_area_average_of_the_file(folder):
+    data = reader(folder)
+    sample = data.val().sample(0, None)
+    pixels = torch.from_numpy(np.array(Image.open(folder / data.val_files[0]))).permute(2, 0, 1).float()
+    expected = pixels.unflatten(1, (32, 2)).unflatten(3, (64, 2)).mean(dim=(2, 4)) / 127.5 - 1
+    torch.testing.assert_close(sample["panorama"], expected, atol=1e-5, rtol=0)
+
+
+def test_the_front_view_sees_the_middle_of_the_panorama(folder):
+    sample = reader(folder).val().sample(0, None)
+    centre_of_view = sample["views"][0][:, 15:17, 15:17].mean(dim=(1, 2))
+    centre_of_panorama = sample["panorama"][:, 15:17, 31:33].mean(dim=(1, 2))
+    torch.testing.assert_close(centre_of_view, centre_of_panorama, atol=0.02, rtol=0)
+
+
+def test_the_cache_keeps_to_its_limit_and_forgets_the_oldest(folder):
+    cache = DecodedCache(limit=2 * 3 * 32 * 64, height=32)
+    paths = sorted((folder / "up").iterdir())
+    first = cache.read(paths[0])
+    assert cache.read(paths[0]) is first
+    for path in paths:
+        cache.read(path)
+    assert list(cache.pictures) == paths[-2:]
+    assert cache.size == 2 * 3 * 32 * 64
+
+
+def test_radiance_is_tone_mapped(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    radiance = np.linspace(0, 10, 16 * 32 * 3, dtype=np.float32).reshape(16, 32, 3)
+    cv2.imwrite(str(tmp_path / "sky.hdr"), radiance)
+    picture = read_picture(tmp_path / "sky.hdr")
+    assert picture.shape == (3, 16, 32)
+    assert picture.dtype == torch.uint8
+    brightest = 255 * 0.8 * (10 / np.percentile(radiance, 90)) ** (1 / 2.2)
+    assert abs(int(picture.max()) - brightest) <= 2  # the format itself keeps eight bits
+
+
+def test_the_ninetieth_percentile_lands_at_four_fifths():
+    radiance = np.random.default_rng(0).exponential(size=(64, 64, 3)).astype(np.float32)
+    level = tone_map(np.full((1, 1, 3), 1.0, np.float32))
+    assert level.tolist() == [[[204, 204, 204]]]
+    mapped = tone_map(radiance)
+    assert abs(np.percentile(mapped, 90) - 204) <= 1

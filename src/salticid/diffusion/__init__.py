@@ -1,4 +1,4 @@
-"""One core for DDPM, EDM and flow matching: paths, targets, times, loss, solvers, guidance and keyed noise."""
+"""One core for DDPM, EDM and flow matching: paths, targets, times, losses, solvers, guidance, keyed noise."""
 
 from salticid.diffusion.guide import classifier_free, linear_scale, triangle_scale
 from salticid.diffusion.loss import DiffusionLoss, EDMWeighting, MinSNR, Scored, Uniform, Weighting

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from salticid.diffusion.path import precision
 from salticid.diffusion.solve import Denoise
 from salticid.errors import ConfigError
 
@@ -19,15 +20,15 @@ def classifier_free(denoise: Denoise, scale: float | Float[Tensor, " frames"]) -
 
     Args:
         denoise: bound to conditions of twice the batch, the unconditional ones first.
-        scale: 1 is the conditional prediction, 0 the unconditional one; or one scale for each frame where x is
-            (batch · frames, ...) with frames innermost, from `linear_scale` or `triangle_scale`.
+        scale: 0 is the unconditional prediction, 1 the conditional one; or a scale for each frame (`linear_scale`,
+            `triangle_scale`) where x is (clips · frames, ...) with frames innermost.
 
     Raises:
         ConfigError: when called with x that is no whole number of clips.
     """
 
     def guided(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        weight = scale if isinstance(scale, float | int) else _per_row(scale, x)
+        weight = _per_row(scale, x) if isinstance(scale, Tensor) else scale
         # x0 and eps are affine in the output, so that guiding both is guiding it, and they still add up to x.
         (x0_free, x0), (eps_free, eps) = (pair.chunk(2) for pair in denoise(torch.cat([x, x]), t))
         return x0_free + weight * (x0 - x0_free), eps_free + weight * (eps - eps_free)
@@ -48,5 +49,5 @@ def triangle_scale(frames: int, low: float, high: float) -> Float[Tensor, " fram
 def _per_row(scale: Tensor, x: Tensor) -> Tensor:
     if len(x) % len(scale):
         raise ConfigError(f"guidance: {len(x)} frames are no whole number of clips of {len(scale)}")
-    rows = scale.to(x.device, torch.promote_types(x.dtype, torch.float32)).repeat(len(x) // len(scale))
+    rows = scale.to(x.device, precision(x)).repeat(len(x) // len(scale))
     return rows.reshape(-1, *[1] * (x.ndim - 1))

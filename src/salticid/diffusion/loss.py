@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from salticid.diffusion.path import Path
+from salticid.diffusion.path import Path, precision
 from salticid.diffusion.target import Target, check, solve
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class EDMWeighting(Weighting):
 
 @dataclass(frozen=True)
 class MinSNR(Weighting):
-    """min(SNR, gamma) (Hang et al. 2023, eq. 10)."""
+    """min(SNR, gamma) (Hang et al. 2023, "Efficient diffusion training via Min-SNR weighting")."""
 
     gamma: float = 5.0
 
@@ -92,9 +92,9 @@ class DiffusionLoss:
 
     def __call__(
         self,
-        output: Shaped[Tensor, "b ..."],
-        x0: Shaped[Tensor, "b ..."],
-        eps: Shaped[Tensor, "b ..."],
+        output: Float[Tensor, "b ..."],
+        x0: Float[Tensor, "b ..."],
+        eps: Float[Tensor, "b ..."],
         t: Shaped[Tensor, " b"],
         mask: Bool[Tensor, "#b ..."] | None = None,
     ) -> Scored:
@@ -103,9 +103,7 @@ class DiffusionLoss:
         Args:
             mask: True where x0 is valid, broadcastable to it; None: everywhere.
         """
-        output, x0, eps = (
-            tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (output, x0, eps)
-        )
+        output, x0, eps = (tensor.to(precision(output, x0, eps)) for tensor in (output, x0, eps))
         alpha, sigma = self.path.at(t, x0)
         residual = output - self.target.of(x0, eps, alpha, sigma)
         mask = torch.ones_like(residual, dtype=torch.bool) if mask is None else mask.expand_as(residual)

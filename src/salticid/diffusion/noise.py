@@ -1,12 +1,12 @@
 """Noise that is a pure function of (seed, stream, sample key).
 
-A sample gets the same noise alone or in any batch, on any rank and after any resume, because every number is a hash
-of where it stands: SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") run as a
-counter, in integer tensor arithmetic that is exact on every device.
+A sample gets the same noise alone or in any batch, on any rank and after any resume, because every number is a
+hash of where it stands: SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators") run
+as a counter, in integer tensor arithmetic that is exact on every device.
 
-`torch.Generator` on the CPU is not used: its Mersenne Twister keeps the low 32 bits of a seed alone, so that samples
-of a long run would share noise. The price is 3 ns a number on the CPU against 5 of one `torch.randn` per sample and
-numbers; on a GPU it is lost beside the copy that it saves.
+Why not one `torch.Generator` per sample: on the CPU it keeps the low 32 bits of a seed alone, so that some samples of
+a long run would share their noise, and on a GPU it draws other numbers. The hash costs about 15 ns a number on one
+CPU core against 5; a GPU draws for itself, without a loop over samples and without a copy.
 """
 
 from __future__ import annotations
@@ -23,36 +23,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
 
-def _signed(constant: int) -> int:
-    """The int64 with the bits of an unsigned 64-bit constant: torch has no arithmetic on uint64."""
-    return constant - (1 << 64) if constant >> 63 else constant
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_MULTIPLY = (_signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB))
-
-
-def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical shift of int64, whose own `>>` copies the sign."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(z: Tensor) -> Tensor:
-    """The SplitMix64 finaliser: a bijection of 64 bits in which every input bit flips half of the output."""
-    z = (z ^ _shift_right(z, 30)) * _MULTIPLY[0]
-    z = (z ^ _shift_right(z, 27)) * _MULTIPLY[1]
-    return z ^ _shift_right(z, 31)
-
-
-def _bits(keys: Int64[Tensor, " b"], count: int, seed: int, stream: str) -> Int64[Tensor, "b count"]:
-    """`count` random 64-bit words for every key."""
-    start = _mix(_mix(keys) ^ stable_key(f"{seed}/{stream}"))
-    counter = torch.arange(1, count + 1, device=keys.device)
-    return _mix(start[:, None] + counter * _GOLDEN)
-
-
 def stable_key(id: str) -> int:
-    """A 63-bit key for a sample id (file name, scene number): the same in every process, unlike `hash`."""
+    """A 63-bit key for a sample id (file name, scene number): unlike `hash`, the same in every process."""
     return int.from_bytes(blake2b(id.encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -63,15 +35,10 @@ def keyed_uniform(
     seed: int,
     stream: str = "uniform",
     device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
 ) -> Float[Tensor, "b ..."]:
-    """Uniform numbers of the open interval (0, 1), of `shape` for every key; arguments as in `keyed_normal`.
-
-    With a `dtype` narrower than float64 a number can round to 0 or 1.
-    """
-    keys = keys.to(device)
-    words = _shift_right(_bits(keys, math.prod(shape), seed, stream), 12)
-    return ((words.double() + 0.5) * 2.0**-52).to(dtype).view(len(keys), *shape)
+    """Float64 numbers of the open interval (0, 1), of `shape` for every key; arguments as in `keyed_normal`."""
+    words = _words(keys.to(device), math.prod(shape), seed, stream)
+    return _shift_right(words, 12).double().add_(0.5).mul_(2.0**-52).view(len(keys), *shape)
 
 
 def keyed_normal(
@@ -89,17 +56,16 @@ def keyed_normal(
         keys: what each sample's noise is keyed by, e.g. `batch["key"]`.
         shape: of one sample, without the batch dimension.
         seed: of the run.
-        stream: names the use, so that two draws for one sample in one step are independent.
-        device: where to draw; default: where `keys` lie. Devices agree to the last digits of float64's log and cos.
+        stream: names the use; two streams are independent, also for one sample.
+        device: where to draw; None: where `keys` lie. Devices agree up to float64's log and cosine.
         dtype: of the result.
     """
-    keys = keys.to(device)
     count = math.prod(shape)
-    words = _bits(keys, (count + 1) // 2, seed, stream)
-    radius = (_shift_right(words, 32).double() + 0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-    angle = (words & 0xFFFFFFFF).double().mul_(2 * math.pi * 2.0**-32)
-    normal = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
-    return normal[:, :count].to(dtype).view(len(keys), *shape)
+    words = _words(keys.to(device), (count + 1) // 2, seed, stream)
+    radius = _shift_right(words, 32).double().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = words.bitwise_and_(0xFFFFFFFF).double().mul_(2.0**-32 * 2 * math.pi)
+    halves = [angle.cos().mul_(radius).to(dtype), angle.sin_().mul_(radius).to(dtype)]
+    return torch.cat(halves, dim=1)[:, :count].reshape(len(keys), *shape)
 
 
 def multi_resolution_noise(
@@ -114,44 +80,72 @@ def multi_resolution_noise(
 ) -> Float[Tensor, "b c h w"]:
     """Noise with more power at low frequencies, as Marigold trains with (Ke et al. 2024, section 3.2).
 
-    White noise plus up to ten layers of white noise at ever lower resolution, layer i weighted by `strength**i` and
-    enlarged bilinearly; layer 0 is at full resolution with weight 1 whatever the strength. The resolution shrinks by
-    r**i from layer i − 1 to i, with r ~ U(2, 4), until a side is 1.
+    White noise plus layers of ever lower resolution, layer i weighted by `strength**i` and enlarged bilinearly.
+    Layer 0 has full resolution, and weight 1 whatever the strength; from layer i − 1 to layer i the sides shrink by
+    r**i, r ~ U(2, 4), until one is 1 or layer 9 is reached.
 
     Args:
-        shape: (channels, height, width).
-        strength: in [0, 1]; Marigold anneals it, with `0.9 * t / 1000` for each sample.
-        divide_by: the root of the variance that the layers of this sample have in expectation, or the standard
-            deviation of the whole batch, as upstream does. The latter alone makes a sample's noise depend on the
-            others of its batch.
+        keys, seed, stream, device: as in `keyed_normal`.
+        shape: (channels, height, width) of one sample.
+        strength: in [0, 1], constant or for each sample; Marigold anneals it as 0.9 t / 1000.
+        divide_by: what brings the sum back to unit variance. "expected": the standard deviation that layers of
+            these sizes have in expectation. "batch": that measured over the whole batch, as upstream does, which
+            lets the noise of a sample depend on the others of its batch.
     """
     keys = keys.to(device)
-    strengths = torch.as_tensor(strength, dtype=torch.float32, device=keys.device).expand(len(keys))
-    noise, variance = keyed_normal(keys, shape, seed=seed, stream=stream), torch.ones_like(strengths)
-    shrink = 2 + 2 * keyed_uniform(keys, (10,), seed=seed, stream=f"{stream}/shrink")
+    weight = torch.as_tensor(strength, dtype=torch.float32, device=keys.device).expand(len(keys))
+    # The white noise and layer 0 together.
+    noise = math.sqrt(2) * keyed_normal(keys, shape, seed=seed, stream=stream)
+    variance = torch.full_like(weight, 2.0)
+    shrink = 2 + 2 * keyed_uniform(keys, (9,), seed=seed, stream=f"{stream}/shrink")
     for b, ratios in enumerate(shrink.tolist()):
-        for i, (h, w) in enumerate(_pyramid(shape[1:], ratios)):
+        for i, (h, w) in enumerate(_layer_sizes(shape[1:], ratios), start=1):
             layer = keyed_normal(keys[b : b + 1], (shape[0], h, w), seed=seed, stream=f"{stream}/layer{i}")
-            weight = strengths[b] ** i
-            noise[b] += weight * F.interpolate(layer, shape[1:], mode="bilinear")[0]
-            variance[b] += weight**2 * _enlarged_variance(h, shape[1]) * _enlarged_variance(w, shape[2])
-    if divide_by == "batch":
-        return noise / noise.std()
-    return noise / variance.sqrt()[:, None, None, None]
+            noise[b] += weight[b] ** i * F.interpolate(layer, shape[1:], mode="bilinear")[0]
+            variance[b] += weight[b] ** (2 * i) * _power_kept(h, shape[1]) * _power_kept(w, shape[2])
+    return noise / (noise.std() if divide_by == "batch" else variance.sqrt()[:, None, None, None])
 
 
-def _pyramid(size: tuple[int, int], ratios: list[float]) -> list[tuple[int, int]]:
-    """Sizes of the layers, from the full one until a side is 1."""
+def _layer_sizes(size: tuple[int, int], ratios: list[float]) -> list[tuple[int, int]]:
+    """Sizes of the layers below the full one."""
     sizes = [size]
-    for i, ratio in enumerate(ratios[1:], start=1):
+    for i, ratio in enumerate(ratios, start=1):
         if 1 in sizes[-1]:
             break
         h, w = sizes[-1]
         sizes.append((max(1, int(h / ratio**i)), max(1, int(w / ratio**i))))
-    return sizes
+    return sizes[1:]
 
 
-def _enlarged_variance(small: int, large: int) -> float:
-    """Mean variance of white noise enlarged linearly from `small` to `large` numbers: mean squared row norm."""
+def _power_kept(small: int, large: int) -> float:
+    """Mean variance of unit white noise after linear enlargement: interpolation averages, and so loses power."""
     weights = F.interpolate(torch.eye(small)[None], large, mode="linear")[0]
     return weights.square().sum(0).mean().item()
+
+
+def _signed(constant: int) -> int:
+    """The int64 with the bits of an unsigned constant: torch has no arithmetic on uint64."""
+    return constant - (1 << 64) if constant >> 63 else constant
+
+
+_STRIDE = _signed(0x9E3779B97F4A7C15)
+_FACTORS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _words(keys: Int64[Tensor, " b"], count: int, seed: int, stream: str) -> Int64[Tensor, "b count"]:
+    """`count` random 64-bit words for every key: SplitMix64 started at a hash of (seed, stream, key)."""
+    start = _mix_(_mix_(keys.clone()).bitwise_xor_(stable_key(f"{seed}/{stream}")))
+    counter = torch.arange(1, count + 1, device=keys.device).mul_(_STRIDE)
+    return _mix_(start[:, None] + counter)
+
+
+def _mix_(z: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, in place: a bijection in which every input bit sways every output bit."""
+    z.bitwise_xor_(_shift_right(z, 30)).mul_(_FACTORS[0])
+    z.bitwise_xor_(_shift_right(z, 27)).mul_(_FACTORS[1])
+    return z.bitwise_xor_(_shift_right(z, 31))
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical shift; int64's own copies the sign."""
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,13 @@ from torch import Tensor
 from salticid.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Shaped
+    from jaxtyping import Float, Float64
+
+
+def precision(*tensors: Tensor) -> torch.dtype:
+    """What to compute in: float32, or float64 where a tensor has it. Element-wise arithmetic in it is outside
+    autocast's reach."""
+    return reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
 
 
 class Path(ABC):
@@ -36,15 +43,12 @@ class Path(ABC):
     def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at a time for each sample (B,) or one for all (), ready to multiply x (B, ...).
 
-        They come in the precision of computation: that of x, at least float32.
+        Tables and grids are in float64; the results are in the precision that x is computed in.
         """
         t = t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        return self.alpha(t).to(x.device, dtype), self.sigma(t).to(x.device, dtype)
+        return self.alpha(t).to(x.device, precision(x)), self.sigma(t).to(x.device, precision(x))
 
-    def mix(
-        self, x0: Shaped[Tensor, "b ..."], eps: Shaped[Tensor, "b ..."], t: Tensor
-    ) -> Shaped[Tensor, "b ..."]:
+    def mix(self, x0: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], t: Tensor) -> Float[Tensor, "b ..."]:
         """The noisy x_t, at least in float32."""
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps
@@ -77,12 +81,13 @@ class VE(Path):
 class VP(Path):
     """Variance preserving over a table of betas (Ho et al. 2020): integer t, from 0 to len(betas) − 1.
 
-    Time −1 stands for the end of sampling: clean data, or the first noise level where `clean_end` is False (the
-    `set_alpha_to_one` of diffusers' DDIM).
+    Time −1 is the end of sampling.
 
     Args:
-        betas: the noise added by each step, in (0, 1).
+        betas: the noise added by each step, in (0, 1].
         zero_terminal_snr: rescale so that the last time holds no signal (Lin et al. 2024, algorithm 1).
+        clean_end: whether sampling ends on clean data, or on the noise level of time 0 (`set_alpha_to_one` in
+            the configurations of diffusers).
     """
 
     def __init__(
@@ -128,14 +133,12 @@ class VP(Path):
         return f"VP({len(self._alpha) - 1} steps, last alpha {self._alpha[-1]:.4g})"
 
 
-def beta_table(
-    schedule: str, steps: int = 1000, start: float = 0.0001, end: float = 0.02
-) -> Float64[Tensor, " steps"]:
+def beta_table(schedule: str, steps: int = 1000, start: float = 0.0001, end: float = 0.02) -> Float64[Tensor, " steps"]:
     """A table of betas by its usual name.
 
     Args:
-        schedule: `linear`; `scaled_linear` (linear in √beta, Stable Diffusion); or `squaredcos_cap_v2` (Nichol &
-            Dhariwal 2021, eq. 17, which has no use for `start` and `end`).
+        schedule: `linear` (Ho et al. 2020); `scaled_linear`, linear in √beta (Stable Diffusion);
+            `squaredcos_cap_v2` (Nichol & Dhariwal 2021, eq. 17), which has no use for `start` and `end`.
 
     Raises:
         ConfigError: the name is none of these.

@@ -1,8 +1,8 @@
 """Solvers of the probability-flow ODE, as plain functions over `denoise(x, t) -> (x0, eps)`.
 
-Every step ends in x_u = alpha(u) x0 + sigma(u) eps; the solvers differ in the x0 and eps that they hold to be constant
-between t and u. A grid of times is 1-D and ends with the time of the result, at which no network is asked. It belongs
-on the CPU, in float64 or int64: its entries are read one by one, and a GPU would be waited for.
+Every step ends in x_u = alpha(u) x0 + sigma(u) eps; the solvers differ in the x0 and eps that they take to be
+constant between t and u. A grid of times is 1-D and ends with the time of the result, at which no network is asked.
+It belongs on the CPU, in float64 or int64: its entries are read one by one, and a GPU would be waited for.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from salticid.diffusion.path import Path
+from salticid.diffusion.path import Path, precision
 from salticid.diffusion.target import Target, check, recover
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Shaped
+    from jaxtyping import Float
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x of shape (B, ...), a time of shape ()) -> (x0, eps), each in the shape of x."""
 
 
-def first_order(
-    denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor
-) -> Float[Tensor, "b ..."]:
-    """DDIM without fresh noise (Song et al. 2021, eq. 12) on VP, Euler's method in sigma on VE and in t on Flow.
+def first_order(denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor) -> Float[Tensor, "b ..."]:
+    """DDIM (Song et al. 2021, eq. 12, without fresh noise) on VP; Euler's method in sigma on VE, in t on Flow.
 
     Args:
         x: the noisy start, at `times[0]`.
@@ -40,7 +38,7 @@ def first_order(
 
 
 def heun(denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor) -> Float[Tensor, "b ..."]:
-    """Heun's method on x/alpha in sigma/alpha (Karras et al. 2022, algorithm 1); arguments as in `first_order`.
+    """Heun's method on x/alpha in sigma/alpha (Karras et al. 2022, algorithm 1). Arguments as in `first_order`.
 
     The slope there is eps; its mean over both ends of a step replaces it. First-order where alpha = 0, since
     sigma/alpha is infinite, and in the last step. Asks the network twice in the others.
@@ -56,13 +54,11 @@ def heun(denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor)
     return x
 
 
-def dpmpp_2m(
-    denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor
-) -> Float[Tensor, "b ..."]:
+def dpmpp_2m(denoise: Denoise, x: Float[Tensor, "b ..."], path: Path, times: Tensor) -> Float[Tensor, "b ..."]:
     """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2); arguments as in `first_order`.
 
-    x0 is extrapolated from the step before, linearly in log(alpha/sigma). First-order in the first and last step, and
-    of itself after a start at alpha = 0, which is infinitely far back.
+    x0 is extrapolated from the step before, linearly in log(alpha/sigma). First-order in the first and last step;
+    and after a start at alpha = 0, which in that logarithm is infinitely far back.
     """
     x0_before, gap_before = None, None
     for t, u, last in _steps(times):
@@ -114,7 +110,7 @@ class Denoiser:
     """
 
     network: Callable[[Tensor, Tensor], Tensor]
-    """(scaled x, its time as the network sees it, (B,)) -> F in the shape of x. Conditions are bound to it."""
+    """(x as scaled, the time as told by `clock`, (B,)) -> F in the shape of x. Conditions are bound to it."""
     path: Path
     target: Target
     clock: Callable[[Tensor], Tensor] = identity
@@ -122,16 +118,16 @@ class Denoiser:
     """Standard deviation of data for which the network's input is scaled to unit variance (EDM, Stable Video
     Diffusion: c_in = 1 / √(sigma² + sigma_data²)); None: the network sees x itself."""
 
-    def output(self, x: Shaped[Tensor, "b ..."], t: Tensor) -> Shaped[Tensor, "b ..."]:
+    def output(self, x: Float[Tensor, "b ..."], t: Tensor) -> Float[Tensor, "b ..."]:
         """The network's F for a noisy x at a time for each sample (B,) or one for all ()."""
         if self.sigma_data is not None:
             alpha, sigma = self.path.at(t, x)
             x = x / torch.hypot(alpha * self.sigma_data, sigma)
         time = self.clock(t).to(x.device)
         if time.is_floating_point():
-            time = time.to(torch.promote_types(x.dtype, torch.float32))
+            time = time.to(precision(x))
         return self.network(x, time.expand(len(x)))
 
-    def __call__(self, x: Shaped[Tensor, "b ..."], t: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Float[Tensor, "b ..."], t: Tensor) -> tuple[Tensor, Tensor]:
         check(self.path, self.target, t)
         return recover(x, self.output(x, t), *self.path.at(t, x), self.target)

@@ -1,4 +1,4 @@
-"""What a network predicts: a row (p, q) with F = p x0 + q eps, and the solve that turns F back into x0 and eps."""
+"""What a network predicts: a row (p, q) with F = p x0 + q eps, and the solve that finds x0 and eps from F."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from salticid.diffusion.path import Path
+from salticid.diffusion.path import Path, precision
 from salticid.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Shaped
+    from jaxtyping import Float
 
 
 class Target(ABC):
@@ -59,7 +59,7 @@ class V(Target):
 
 @dataclass(frozen=True)
 class Velocity(Target):
-    """x0 − (1 − sigma_min) eps = −dx/dt on the `Flow` path of the same sigma_min (Lipman et al. 2023, eq. 23)."""
+    """x0 − (1 − sigma_min) eps, which is −dx/dt on `Flow` of that sigma_min (Lipman et al. 2023, eq. 23)."""
 
     sigma_min: float = 0.0
 
@@ -93,8 +93,8 @@ class Solution(NamedTuple):
 def solve(alpha: Tensor, sigma: Tensor, target: Target) -> Solution:
     """Invert the 2×2 system of path and target, for every noise level.
 
-    Where the output is x0 itself (q = 0) it is taken as it is; without noise (sigma = 0) there is then no eps to
-    find, and it is 0. Other singular systems give infinities: see `check`.
+    An output that is x0 itself (q = 0) is taken as it is; if there is no noise either (sigma = 0), no eps can be
+    found, and it is 0. Other singular systems give infinities: `check` refuses them beforehand.
     """
     p, q = target.row(alpha, sigma)
     det = q * alpha - p * sigma
@@ -109,13 +109,10 @@ def solve(alpha: Tensor, sigma: Tensor, target: Target) -> Solution:
 
 
 def recover(
-    x: Shaped[Tensor, "b ..."], output: Shaped[Tensor, "b ..."], alpha: Tensor, sigma: Tensor, target: Target
-) -> tuple[Shaped[Tensor, "b ..."], Shaped[Tensor, "b ..."]]:
-    """(x0, eps) from a noisy x and a network's output, in float32, or float64 where an argument has it.
-
-    Element-wise arithmetic is outside autocast's reach, so that raising the arguments is enough under it.
-    """
-    dtype = torch.promote_types(torch.promote_types(x.dtype, output.dtype), torch.float32)
+    x: Float[Tensor, "b ..."], output: Float[Tensor, "b ..."], alpha: Tensor, sigma: Tensor, target: Target
+) -> tuple[Float[Tensor, "b ..."], Float[Tensor, "b ..."]]:
+    """(x0, eps) from a noisy x and a network's output; in float32 also under autocast, or in float64."""
+    dtype = precision(x, output)
     x, output, alpha, sigma = (tensor.to(dtype) for tensor in (x, output, alpha, sigma))
     x0_x, x0_f, eps_x, eps_f = solve(alpha, sigma, target)
     return x0_x * x + x0_f * output, eps_x * x + eps_f * output
@@ -126,7 +123,7 @@ def check(path: Path, target: Target, times: Tensor, tolerance: float = 1e-6) ->
 
     Args:
         times: any shape, where the network is going to be evaluated.
-        tolerance: of |q alpha − p sigma| beside the lengths of both rows; below it float32 keeps no digit of x0.
+        tolerance: of |q alpha − p sigma| beside the lengths of both rows; below it, float32 has no digit left.
 
     Raises:
         ConfigError: names path, target and the first such time.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class TimeSampler(ABC):
     """Training times, each a pure function of (seed, sample key).
 
-    A share of the samples is drawn evenly near the noisy end, where sampling starts and a bell-shaped distribution
-    almost never looks.
+    A share of the samples can be drawn evenly near the noisy end, where sampling starts and where a bell-shaped
+    distribution almost never looks.
     """
 
     noisy_share: float = 0.0
@@ -52,7 +52,7 @@ class TimeSampler(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class UniformIntegers(TimeSampler):
-    """Integers from 0 to `steps` − 1, for the VP path. `noisy_width` is a fraction of them."""
+    """Integers from 0 to `steps` − 1, for the VP path. Noisy: the last `noisy_width` of them, as a fraction."""
 
     steps: int = 1000
 
@@ -65,7 +65,10 @@ class UniformIntegers(TimeSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class LogitNormal(TimeSampler):
-    """sigmoid(N(mean, std²)), for the flow path (Esser et al. 2024, section 3.1). Noisy: [1 − `noisy_width`, 1]."""
+    """sigmoid(N(mean, std²)), for the flow path (Esser et al. 2024, section 3.1).
+
+    Noisy: t in [1 − `noisy_width`, 1].
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -100,9 +103,10 @@ def spaced_grid(
 ) -> Int64[Tensor, " n_plus_1"]:
     """n integer times of a discrete path with `steps` times, descending, and −1 for its end.
 
-    Names and rounding as in diffusers (Lin et al. 2024, table 2). `leading` has even gaps from `offset` up (the
-    `steps_offset` of a scheduler's configuration), and so never starts from pure noise; `trailing` starts at the
-    last time; `linspace` has both ends.
+    Names and rounding as in diffusers (Lin et al. 2024, table 2). `leading` goes down in even steps to `offset` (the
+    `steps_offset` of a scheduler's configuration) and never starts from pure noise; `trailing` starts at the last
+    time; `linspace` has both ends. Where n does not divide `steps`, diffusers' DDIM steps from t to
+    t − steps // n, which need not be the next time of its grid; here every step leads to the next time.
 
     Raises:
         ConfigError: n does not fit the path, or the spacing is unknown.
@@ -122,9 +126,7 @@ def spaced_grid(
     return torch.cat([times, torch.tensor([-1])])
 
 
-def karras_grid(
-    n: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0
-) -> Float64[Tensor, " n_plus_1"]:
+def karras_grid(n: int, sigma_min: float, sigma_max: float, *, rho: float = 7.0) -> Float64[Tensor, " n_plus_1"]:
     """n noise levels from sigma_max down to sigma_min, and 0 (Karras et al. 2022, eq. 5)."""
     _require_steps(n)
     ends = torch.tensor([sigma_max, sigma_min], dtype=torch.float64) ** (1 / rho)

@@ -141,7 +141,7 @@ class Progress:
             yield Text(text, no_wrap=True, overflow="ellipsis")
             return
         done = round(room * min(self._step / max(self.steps, 1), 1))
-        full, rest = ("#", "-") if options.ascii_only else ("━", "━")
+        full, rest = ("#", "-") if options.ascii_only else ("━", "─")
         bar = [(full * done, "green"), (rest * (room - done), "bright_black")]
         yield Text.assemble(*bar, "  ", (count, "bold"), text[len(count) :], no_wrap=True)
 

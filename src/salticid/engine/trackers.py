@@ -145,6 +145,4 @@ def _require(package: str, *, key: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(
-            f'{key}: the package {package} is not installed; pip install "salticid[{extra}]"'
-        ) from error
+        raise UserError(f'{key}: the package {package} is not installed; pip install "salticid[{extra}]"') from error

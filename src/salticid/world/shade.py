@@ -1,0 +1,131 @@
+"""What a block of rays sees: surface points, their light, and their colour."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from salticid.world import sky as far_sky
+from salticid.world.scene import Scene, Solids
+from salticid.world.texture import paint
+from salticid.world.trace import FAR, lit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+EXPOSURE = 1.5
+
+
+class Surface(NamedTuple):
+    """Points on solids."""
+
+    points: "Float[Tensor, '3 p']"
+    """World, m."""
+    normals: "Float[Tensor, '3 p']"
+    """Unit, towards the ray's origin."""
+    u: "Float[Tensor, 'p']"
+    v: "Float[Tensor, 'p']"
+    """Position on the surface, m, in the solid's own frame: it moves with the solid."""
+    materials: "Int[Tensor, 'p']"
+
+
+def surface(
+    scene: Scene, solids: Solids, origin: Tensor, rays: Tensor, distance: Tensor, number: Tensor
+) -> Surface:
+    """Where rays from one origin meet the solids `number` after `distance`; anything where they meet none."""
+    start = (solids.inverse @ origin) + solids.offsets
+    shape = torch.zeros(len(solids))
+    shape[solids.rounds] = 1
+    table = torch.cat((solids.inverse.reshape(-1, 9).t(), start.t(), solids.sizes.t(), shape[None], solids.cylinder[None]))
+    rows = table.index_select(1, number)
+    matrix, start, sizes, round_, cylinder = rows[:9], rows[9:12], rows[12:15], rows[15], rows[16]
+
+    step = rays * distance
+    unit = [start[i] + (matrix[3 * i] * step[0]).add_(matrix[3 * i + 1] * step[1]).add_(matrix[3 * i + 2] * step[2]) for i in range(3)]
+    x, y, z = unit
+    ax, ay, az = (axis.abs() for axis in unit)
+    on_x, on_y = ((ax >= ay) & (ax >= az)).float(), ((ay > ax) & (ay >= az)).float()
+    cap = (ay * ay >= x * x + z * z).float().mul_(cylinder)
+    side = round_ - cap  # 1 on round sides, 0 on everything flat (boxes: their caps are where on_y)
+    on_y = torch.lerp(on_y, cap, round_)
+    flat_x, flat_z = on_x * (1 - round_), (1 - on_x - on_y) * (1 - round_)
+
+    gradient = (
+        flat_x * x.sign() + side * x,
+        on_y * y.sign() + side * (1 - cylinder) * y,
+        flat_z * z.sign() + side * z,
+    )
+    normals = torch.stack(
+        [matrix[i] * gradient[0] + matrix[3 + i] * gradient[1] + matrix[6 + i] * gradient[2] for i in range(3)]
+    )
+    normals *= torch.rsqrt((normals * normals).sum(0).clamp_(min=1e-20)) * -(normals * rays).sum(0).sign()
+
+    metric_x, metric_y, metric_z = x * sizes[0], y * sizes[1], z * sizes[2]
+    around = torch.atan2(x, z).mul_(sizes[0])
+    u = torch.lerp(torch.lerp(metric_x, metric_z, flat_x), around, side)
+    v = torch.lerp(metric_y, metric_z, on_y)
+    positive = flat_x * (x > 0) + on_y * (y > 0) + flat_z * (z > 0)
+    face = (2 * on_y + 4 * flat_z + positive).long()
+    materials = scene.faces.reshape(-1).index_select(0, number * 6 + face)
+    return Surface(step.add_(origin[:, None]), normals, u, v, materials)
+
+
+def colour(
+    scene: Scene, solids: Solids, origin: Tensor, rays: Tensor, distance: Tensor, number: Tensor, spread: float
+) -> "Float[Tensor, '3 p']":
+    """Display colour in [0, 1] along unit rays from one origin. `spread`: the angle between neighbouring rays, rad."""
+    missed = distance >= FAR
+    if scene.sky and bool(missed.all()):
+        return _display(far_sky.radiance(scene.sky, scene.light, rays))
+    distance = torch.where(missed, 1.0, distance) if scene.sky else distance
+    seen = surface(scene, solids, origin, rays, distance, number)
+    facing = -(seen.normals * rays).sum(0)
+    footprint = distance * spread / facing.clamp(min=0.12)
+    albedo, gloss, glow = paint(scene.materials, seen.materials, seen.u, seen.v, footprint)
+    light, highlight = _light(scene, solids, seen, rays)
+    seen_colour = albedo * torch.lerp(light, torch.full_like(light, 1.0), glow)
+    seen_colour += highlight * gloss
+    if scene.sky is None:
+        return _display(seen_colour)
+    haze = 1 - torch.exp(distance * -scene.sky.fog)
+    seen_colour = torch.lerp(seen_colour, scene.sky.horizon[:, None], haze)
+    if bool(missed.any()):
+        seen_colour = torch.where(missed, far_sky.radiance(scene.sky, scene.light, rays), seen_colour)
+    return _display(seen_colour)
+
+
+def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor) -> tuple[Tensor, Tensor]:
+    """Light that falls on points, (3, P), and the highlight that a glossy surface would mirror to the eye (Blinn)."""
+    light = scene.light
+    if light.sun:
+        towards, strength = light.position[:, None].expand_as(rays), 1.0
+    else:
+        towards = light.position[:, None] - seen.points
+        square = (towards * towards).sum(0)
+        towards = towards * torch.rsqrt(square)
+        strength = 1 / (1 + square / light.reach**2)
+    shadow = lit(solids, light, seen.points + seen.normals * 2e-3).mul_(strength)
+    direct = (seen.normals * towards).sum(0).clamp_(min=0).mul_(shadow)
+    openness = _openness(scene, solids, seen)
+    upwards = (0.5 - 0.5 * seen.normals[1]) * openness
+    downwards = openness - upwards
+    total = light.colour[:, None] * direct + light.above[:, None] * upwards + light.below[:, None] * downwards
+    middle = towards - rays
+    shine = (seen.normals * middle).sum(0).clamp_(min=0).square_().div_((middle * middle).sum(0).clamp_(min=1e-6))
+    return total, light.colour[:, None] * shine.pow_(16).mul_(shadow)
+
+
+def _openness(scene: Scene, solids: Solids, seen: Surface) -> Tensor:
+    """Share of the ambient light that corners leave: of the room, or between things and the ground."""
+    if not solids.shell:
+        return 1 - 0.5 * torch.exp((seen.points[1] - scene.floor) * 1.8) * (1 - seen.normals[1].square())
+    room = len(solids) - 1
+    inside = solids.inverse[room] @ seen.points + solids.offsets[room][:, None]
+    gaps = (1 - inside.abs()).mul_(solids.sizes[room][:, None])
+    near = torch.exp(gaps.clamp_(min=0).mul_(-2.2))
+    return 1 - 0.42 * (near.sum(0) - near.amax(0)).clamp_(max=1.6)
+
+
+def _display(linear: Tensor) -> Tensor:
+    """Linear light to display values in [0, 1]: a soft shoulder for bright light, then a gamma of two."""
+    return torch.exp(linear * -EXPOSURE).neg_().add_(1).clamp_(min=0).sqrt_()

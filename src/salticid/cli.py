@@ -1,0 +1,88 @@
+"""The command `salticid`. Subcommands are imported when they are asked for, so that `--help` answers at once."""
+
+import contextlib
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+
+from salticid import __version__
+from salticid.errors import UserError
+
+COMMANDS = {
+    "train": "train a recipe from a preset or a configuration file, or go on with a run",
+    "evaluate": "judge a run or a checkpoint on samples that training never sees",
+    "predict": "run a trained model on files",
+    "report": "write the HTML report of a run anew",
+    "doctor": "tell what this machine can do and what is missing",
+}
+USAGE_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, or 2 where the user can mend what went wrong.
+
+    Anything unexpected is raised, so that it ends with its traceback and status 1. With SALTICID_DEBUG=1 the
+    user's errors show their traceback as well.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    first_rank = os.environ.get("RANK", "0") == "0"
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+        if not first_rank:
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        try:
+            return _dispatch(arguments)
+        except UserError as error:
+            if os.environ.get("SALTICID_DEBUG") == "1":
+                raise
+            _tell(f"salticid: error: {' '.join(str(error).split())}")
+            return USAGE_ERROR
+        except KeyboardInterrupt:
+            _tell("salticid: interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:  # `salticid … | head`: nobody reads on, and the interpreter must not flush again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if arguments[0] == "--version":
+        print(f"salticid {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see salticid --help"
+        raise UserError(f"there is no command {name}; {hint}")
+    command = importlib.import_module(f"salticid.commands.{name}")
+    try:
+        command.run(rest)
+    except SystemExit as done:  # argparse, after printing a subcommand's help
+        return int(done.code or 0)
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: salticid COMMAND …",
+            "",
+            "Train, evaluate and run diffusion and geometry models of vision.",
+            "",
+            *lines,
+            "",
+            "salticid COMMAND --help says more; salticid train --help lists the presets.",
+        ]
+    )
+
+
+def _tell(line: str) -> None:
+    """One line to stderr, with the rank where there are several."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    print(f"[rank {os.environ.get('RANK', '0')}] {line}" if ranks > 1 else line, file=sys.stderr)

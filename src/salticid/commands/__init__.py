@@ -1,0 +1,1 @@
+"""The subcommands. Each module has `parser()`, which imports nothing heavy, and `run(arguments)`."""

@@ -1,0 +1,75 @@
+"""How two configurations differ, and which differences a run may be resumed with."""
+
+import dataclasses
+from typing import Any
+
+from salticid.config.leaves import short
+from salticid.errors import ConfigError
+
+Plain = dict[str, Any]
+"""A configuration as YAML holds it."""
+
+SAME_RESULT = ("log", "checkpoint.every", "checkpoint.keep_last", "trainer.workers")
+"""Keys that no weight depends on: what is written, how often, and who reads the samples."""
+
+SAME_MATHEMATICS = (
+    "trainer.micro_batch",
+    "trainer.device",
+    "trainer.parallel",
+    "trainer.compile",
+    "trainer.channels_last",
+    "trainer.checkpoint_activations",
+)
+"""Keys that change how a step is computed but not what it computes: the run goes on to rounding error, no longer
+bit for bit. What a run needs to move to another machine, or to fit into its memory."""
+
+FROM_NOW_ON = ("trainer.on_nonfinite",)
+"""A policy for what has not happened yet; a run that a non-finite step has stopped can go on with another."""
+
+CHANGEABLE = SAME_RESULT + SAME_MATHEMATICS + FROM_NOW_ON
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A key whose value differs between two configurations; None where one lacks it."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {short(self.old)} → {short(self.new)}"
+
+    def within(self, keys: tuple[str, ...]) -> bool:
+        """Whether it lies in one of `keys`, or is one of them."""
+        return any(self.key == key or self.key.startswith(key + ".") for key in keys)
+
+
+def difference(old: Plain, new: Plain, prefix: str = "") -> list[Change]:
+    """The leaves in which two resolved configurations differ, by dotted key."""
+    changes: list[Change] = []
+    for name in old | new:
+        key, a, b = prefix + name, old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            changes += difference(a, b, key + ".")
+        elif a != b:
+            changes.append(Change(key, a, b))
+    return changes
+
+
+def check_resumable(saved: Plain, wanted: Plain) -> list[Change]:
+    """The changes with which a run goes on; all are among `CHANGEABLE`.
+
+    `trainer.steps` is not: schedules, EMA and the mixture of noise levels depend on the length of the run.
+
+    Raises:
+        ConfigError: another key differs; the message gives each with its old and new value.
+    """
+    changes = difference(saved, wanted)
+    refused = [str(c) for c in changes if not c.within(CHANGEABLE)]
+    if refused:
+        raise ConfigError(
+            f"the run was started with another configuration ({'; '.join(refused)}); resume it without these "
+            "changes, or start a new run"
+        )
+    return changes

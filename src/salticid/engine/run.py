@@ -1,0 +1,129 @@
+"""The directory of a run: `runs/<recipe>/<name>/`, with the configuration and the surroundings of the run."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import salticid
+from salticid.errors import UserError
+
+RUNS = Path("runs")
+CONFIG = "config.yaml"
+ENVIRONMENT = "env.json"
+_TRACES = (CONFIG, "log.jsonl", "checkpoints")
+_PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "jsonargparse", "pillow", "schedulefree")
+
+
+def recipe_folder(class_path: str) -> str:
+    """The folder of a recipe's runs: `panorama` for `salticid.recipes.PanoramaRecipe`."""
+    name = class_path.rpartition(".")[2].removesuffix("Recipe") or "recipe"
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def numbered(folder: Path, stem: str) -> Path:
+    """The first of `folder/stem-1`, `stem-2`, … above all that exist, so that the newest has the highest number."""
+    taken = [int(m[1]) for path in folder.glob("*") if (m := re.fullmatch(re.escape(stem) + r"-(\d+)", path.name))]
+    return folder / f"{stem}-{max(taken, default=0) + 1}"
+
+
+def create_run(directory: Path, config: str, device: str) -> None:
+    """Make the directory of a new run, with `config.yaml` and `env.json` in it.
+
+    Args:
+        directory: where; it may exist, but must not hold a run.
+        config: the resolved configuration as YAML.
+        device: the device the run is to use, for `env.json`.
+
+    Raises:
+        UserError: there is a run in it, or it cannot be written.
+    """
+    if holds_run(directory):
+        raise UserError(f"{directory}: there is a run already; go on with `salticid train --resume {directory}`")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / CONFIG).write_text(config, encoding="utf-8")
+        (directory / ENVIRONMENT).write_text(json.dumps(environment(device), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def holds_run(directory: Path) -> bool:
+    return any((directory / name).exists() for name in _TRACES)
+
+
+def open_run(directory: Path) -> Path:
+    """`directory`, where it holds a run.
+
+    Raises:
+        UserError: it does not exist, or has no `config.yaml`.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: there is no such run directory")
+    if not (directory / CONFIG).is_file():
+        raise UserError(f"{directory}: not a run: {CONFIG} is missing")
+    return directory
+
+
+def newest_run(root: Path) -> Path:
+    """The run at or below `root` whose log or configuration was written last.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [path.parent for path in root.glob("**/" + CONFIG) if path.parent.parent.name != "checkpoints"]
+    if not found:
+        raise UserError(f"{root}: there is no run to resume")
+    return max(found, key=_last_written)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What a run ran with: versions, commit, machine, command line. No environment variables, so no secrets."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "salticid": salticid.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda": torch.version.cuda,
+        "ranks": int(os.environ.get("WORLD_SIZE", "1")),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _last_written(directory: Path) -> float:
+    return max(path.stat().st_mtime for name in _TRACES if (path := directory / name).exists())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the repository that the run is started in, with `+` after it where files are changed."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,127 @@
+"""What a run's directory holds, read as far as it can be read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from salticid.engine.journal import Journal, is_number, read_log
+from salticid.engine.pictures import Picture, find_pictures
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One file `evaluation/*.json`. Baselines are among the metrics, as `metric/baseline`."""
+
+    name: str
+    facts: dict[str, Any]
+    """step, weights, ema_updates, samples: as far as given."""
+    metrics: Metrics
+    baselines: frozenset[str]
+
+
+@dataclass
+class RunFiles:
+    """Everything that a report is made of."""
+
+    run_dir: Path
+    journal: Journal = field(default_factory=Journal)
+    config: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """What could not be read, in words."""
+
+    @property
+    def best_metric(self) -> tuple[str | None, str | None]:
+        """The metric that picks the best checkpoint, and its mode ("max" or "min"), from the configuration."""
+        try:
+            settings = yaml.safe_load(self.config)["checkpoint"]
+            return settings.get("best_metric"), settings.get("best_mode")
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError, RecursionError):
+            return None, None
+
+
+def read_run(run_dir: Path) -> RunFiles:
+    """Read a run's directory; what is missing stays empty, what is broken is listed in `problems`."""
+    files = RunFiles(run_dir, journal=read_log(run_dir), pictures=find_pictures(run_dir))
+    if broken := files.journal.broken:
+        files.problems.append(f"log.jsonl: {broken} broken line{'s' * (broken > 1)} left out")
+    files.config = _text(run_dir / "config.yaml", files.problems)
+    environment = _json(run_dir / "env.json", files.problems)
+    files.environment = environment if isinstance(environment, dict) else {}
+    for path in sorted((run_dir / "evaluation").glob("*.json")):
+        content = _json(path, files.problems)
+        if isinstance(content, dict) and isinstance(content.get("metrics"), dict):
+            files.evaluations.append(_evaluation(path.stem, content))
+        elif content is not None:
+            files.problems.append(f"{path.relative_to(run_dir)}: no metrics in it")
+    return files
+
+
+def numbers(values: Any) -> Metrics:
+    """The entries of a line that are numbers, those written as "nan" or "inf" among them."""
+    if not isinstance(values, dict):
+        return {}
+    named = {"nan", "inf", "-inf"}
+    return {k: float(v) for k, v in values.items() if is_number(v) or (isinstance(v, str) and v in named)}
+
+
+def higher_is_better(metric: str) -> bool | None:
+    """By the name of a metric; None where that does not tell."""
+    stem = metric.split("/")[0].lower()
+    if any(word in stem for word in ("psnr", "ssim", "accuracy", "delta", "iou", "coverage", "inlier")):
+        return True
+    worse = ("loss", "error", "mae", "mse", "lpips", "fid", "fvd", "rel", "epe", "seam", "ate", "rpe", "silog")
+    return False if any(word in stem for word in worse) else None
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`ws_psnr/1-step` → metric and variant; the variant is empty where there is none."""
+    metric, _, variant = name.partition("/")
+    return metric, variant
+
+
+def unchanging(validations: Sequence[Metrics]) -> frozenset[str]:
+    """Variants whose metrics are the same in all of several validations: baselines, not the model."""
+    if len(validations) < 2:
+        return frozenset()
+    first = validations[0]
+    variants = {split_name(name)[1] for name in first} - {""}
+    moving = {split_name(k)[1] for metrics in validations for k, v in metrics.items() if first.get(k) != v}
+    return frozenset(variants - moving)
+
+
+def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
+    given = content.get("baselines")
+    baselines = given if isinstance(given, dict) else {}
+    metrics = numbers(content["metrics"])
+    for baseline, values in baselines.items():
+        metrics |= {f"{metric}/{baseline}": value for metric, value in numbers(values).items()}
+    facts = {key: content[key] for key in ("step", "weights", "ema_updates", "samples") if key in content}
+    return Evaluation(name, facts, metrics, frozenset(baselines))
+
+
+def _text(path: Path, problems: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        problems.append(f"{path.name}: {error.strerror}")
+        return ""
+
+
+def _json(path: Path, problems: list[str]) -> Any:
+    text = _text(path, problems)
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        problems.append(f"{path.parent.name}/{path.name}: not readable as JSON")
+        return None

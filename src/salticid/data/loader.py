@@ -1,0 +1,188 @@
+"""From a source to batches: every batch is a pure function of the step, in any number of workers or processes."""
+
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from time import perf_counter
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from salticid.data.order import Order, mix
+from salticid.data.source import Batch, Sample, Source, collate
+from salticid.diffusion.noise import stable_key
+from salticid.errors import UnreadableSample, UserError
+
+ATTEMPTS = 16
+"""How many samples in a row may be unreadable before a run gives up."""
+
+FILLER = -1
+"""The place of a sample that is evaluated for nothing."""
+
+Places = Sequence[tuple[int, int]]
+"""(place, index in the source) of every sample of a batch; the place is the position in the stream of the run in
+training, the number of the sample in an evaluation."""
+
+
+class _Fetch(Dataset[Batch | UserError], ABC):
+    """Turns the places of a micro-batch into that micro-batch; runs in a worker or in process."""
+
+    def __getitem__(self, places: Places) -> Batch | UserError:
+        try:
+            return self.fetch(places)
+        except UserError as error:
+            return error  # raised by `Batches`: a worker would bury its message in a traceback
+
+    @abstractmethod
+    def fetch(self, places: Places) -> Batch: ...
+
+
+class _TrainFetch(_Fetch):
+    def __init__(self, source: Source, seed: int) -> None:
+        self.source, self.seed = source, seed
+
+    def fetch(self, places: Places) -> Batch:
+        replaced: list[str] = []
+        ids, samples = zip(*(self._read(*place, replaced) for place in places), strict=True)
+        key = torch.tensor([position for position, _ in places])
+        return collate(samples) | {"id": list(ids), "key": key, "replaced": replaced}
+
+    def _read(self, position: int, index: int, replaced: list[str]) -> tuple[str, Sample]:
+        """The sample due at `position`, or the first readable one of a sequence that the position alone fixes."""
+        last: UnreadableSample | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                index = mix(self.seed, "replacement", position, attempt) % len(self.source)
+            augment = torch.Generator().manual_seed(mix(self.seed, "augment", position))
+            try:
+                return self.source.id(index), self.source.sample(index, augment)
+            except UnreadableSample as error:
+                replaced.append(f"{self.source.id(index)}: {error}")
+                last = error
+        raise UserError(f"{ATTEMPTS} samples in a row cannot be read; is the data there? The last: {last}")
+
+
+class _EvalFetch(_Fetch):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def fetch(self, places: Places) -> Batch:
+        skipped: list[str] = []
+        kept = [(place, *s) for place, index in places if (s := self._read(index, skipped))]
+        if not kept:  # nothing readable; another sample keeps the ranks in step and counts for nothing
+            start = places[0][1]
+            filler = (self._read((start + i) % len(self.source), []) for i in range(1, ATTEMPTS))
+            kept = [(FILLER, *s) for s in islice(filter(None, filler), 1)]
+        if not kept:
+            raise UserError(f"{ATTEMPTS} samples in a row cannot be read; is the data there? {skipped[-1]}")
+        place, ids, samples = zip(*kept, strict=True)
+        key = torch.tensor([stable_key(name) for name in ids], dtype=torch.int64)
+        extra = {"id": list(ids), "key": key, "replaced": [], "place": list(place), "skipped": skipped}
+        return collate(samples) | extra
+
+    def _read(self, index: int, skipped: list[str]) -> tuple[str, Sample] | None:
+        try:
+            return self.source.id(index), self.source.sample(index, None)
+        except UnreadableSample as error:
+            skipped.append(f"{self.source.id(index)}: {error}")
+            return None
+
+
+class Batches(Iterator[Batch]):
+    """An iterator of batches that knows how long it was waited for."""
+
+    def __init__(self, fetch: _Fetch, requests: Iterable[Places], workers: int, pin: bool) -> None:
+        self.waited = 0.0
+        """Seconds spent waiting for data so far."""
+        self._iterator: Iterator[Any] = map(fetch.__getitem__, requests)
+        if workers:
+            sampler = cast("Iterable[Any]", requests)
+            loader = DataLoader(
+                fetch,
+                batch_size=None,
+                sampler=sampler,
+                num_workers=workers,
+                worker_init_fn=_start_worker,
+                pin_memory=pin,
+            )
+            self._iterator = iter(loader)
+
+    def __next__(self) -> Batch:
+        start = perf_counter()
+        item = next(self._iterator)
+        self.waited += perf_counter() - start
+        if isinstance(item, UserError):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._iterator = iter(())
+
+
+def _start_worker(_: int) -> None:
+    # A signal to the process group is for the trainer: it still needs its workers to finish the step and save.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+class _Shares:
+    """The micro-batches of one rank, step after step. (A class, so that it has no state to be pickled.)"""
+
+    def __init__(self, order: Order, steps: range, rank: int, world: int, micro_batch: int) -> None:
+        self.order, self.steps, self.place = order, steps, (rank, world, micro_batch)
+
+    def __iter__(self) -> Iterator[Places]:
+        for step in self.steps:
+            yield from self.order.shares(step, *self.place)
+
+
+def train_batches(
+    source: Source,
+    order: Order,
+    steps: range,
+    *,
+    micro_batch: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    pin: bool = False,
+) -> Batches:
+    """The micro-batches of `rank` in `steps`; each step has ⌈(order.batch / world) / micro_batch⌉ of them.
+
+    Which samples, how they are augmented and what replaces an unreadable one follow from (seed, position in the
+    stream) alone; `key` is that position.
+
+    Raises:
+        UserError: while iterating, when `ATTEMPTS` samples in a row are unreadable.
+    """
+    requests = _Shares(order, steps, rank, world, micro_batch)
+    return Batches(_TrainFetch(source, seed), requests, workers, pin)
+
+
+def eval_batches(
+    source: Source,
+    batch: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    limit: int | None = None,
+    pin: bool = False,
+) -> Batches:
+    """Each sample of the source once, unaugmented; with `limit`, that many, spread evenly over the source.
+
+    Every rank gets the same number of batches, so that sharded models gather in step. Beyond a `Batch`, there are
+    `place`: list[int], the sample's place in the evaluation (`FILLER`: to be dropped), and `skipped`: list[str], the
+    ids of unreadable samples with the reason.
+    """
+    total = len(source)
+    count = min(limit or total, total)
+    chosen = [(i, i * total // count) for i in range(count)]
+    chunks = [chosen[i : i + batch] for i in range(0, count, batch)]
+    chunks += [[(FILLER, 0)]] * (-len(chunks) % world)
+    return Batches(_EvalFetch(source), chunks[rank::world], workers, pin)

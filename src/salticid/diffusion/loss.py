@@ -11,6 +11,7 @@ from torch import Tensor
 
 from salticid.diffusion.path import Path, precision
 from salticid.diffusion.target import Target, check, solve
+from salticid.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
@@ -74,12 +75,15 @@ class Scored:
     """The mean of each sample, without gradient; 0 for a sample without valid elements."""
 
 
+_DISTANCES = {"l2": torch.square, "l1": torch.abs}
+
+
 @dataclass(frozen=True)
 class DiffusionLoss:
     """The loss of a network that predicts `target` on `path`. Noise and times are arguments of the call.
 
     Raises:
-        ConfigError: `target` cannot be solved for x0 at some time of a discrete path.
+        ConfigError: the distance is unknown, or `target` cannot tell x0 from noise at a time of a discrete path.
     """
 
     path: Path
@@ -88,6 +92,8 @@ class DiffusionLoss:
     distance: Literal["l2", "l1"] = "l2"
 
     def __post_init__(self) -> None:
+        if self.distance not in _DISTANCES:
+            raise ConfigError(f"distance: {self.distance!r} is none of {', '.join(_DISTANCES)}")
         check(self.path, self.target, self.path.times)
 
     def __call__(
@@ -111,7 +117,7 @@ class DiffusionLoss:
         weight = self.weighting((alpha / sigma).square())
         # Masked before it is squared: whatever stands at an invalid element, its gradient is 0.
         error = torch.where(mask, residual if self.weighting.of_output else gain * residual, 0)
-        distance = weight * (error.square() if self.distance == "l2" else error.abs())
+        distance = weight * _DISTANCES[self.distance](error)
 
         total, count = distance.flatten(1).sum(1), mask.flatten(1).sum(1).to(distance.dtype)
         return Scored(

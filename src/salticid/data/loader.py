@@ -29,9 +29,9 @@ training, the number of the sample in an evaluation."""
 class _Fetch(Dataset[Batch | UserError], ABC):
     """Turns the places of a micro-batch into that micro-batch; runs in a worker or in process."""
 
-    def __getitem__(self, places: Places) -> Batch | UserError:
+    def __getitem__(self, index: Places) -> Batch | UserError:
         try:
-            return self.fetch(places)
+            return self.fetch(index)
         except UserError as error:
             return error  # raised by `Batches`: a worker would bury its message in a traceback
 

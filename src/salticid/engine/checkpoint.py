@@ -188,11 +188,11 @@ def _digest_of(body: Any) -> str:
     return blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=32).hexdigest()
 
 
-def verify(checkpoint: Path) -> dict[str, Any]:
-    """Check every byte of a checkpoint; returns the content of its manifest.
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint's manifest: `step`, `progress`, `files`.
 
     Raises:
-        CheckpointError: something is missing, cut or changed; the message names the file.
+        CheckpointError: it is missing or damaged, or of another format.
     """
     path = checkpoint / "manifest.json"
     try:
@@ -207,6 +207,16 @@ def verify(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: its digest does not match")
     if body["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {body['format']}; this version reads format {FORMAT}")
+    return body
+
+
+def verify(checkpoint: Path) -> dict[str, Any]:
+    """Check every byte of a checkpoint; returns the content of its manifest.
+
+    Raises:
+        CheckpointError: something is missing, cut or changed; the message names the file.
+    """
+    body = read_manifest(checkpoint)
     present = {p.relative_to(checkpoint).as_posix() for p in checkpoint.rglob("*") if p.is_file()}
     expected: dict[str, Any] = body["files"]
     if present != {*expected, "manifest.json"}:

@@ -103,9 +103,8 @@ def evaluate(
             if any(ranks.any(stop())):
                 raise Stopped
     gathered = ranks.gather((found, skipped))
-    return _summary(
-        recipe, {k: v for f, _ in gathered for k, v in f.items()}, [s for _, names in gathered for s in names]
-    )
+    everything = {place: row for rows, _ in gathered for place, row in rows.items()}
+    return _summary(recipe, everything, [name for _, names in gathered for name in names])
 
 
 def _by_place(batch: Batch, values: dict[str, Tensor]) -> dict[int, tuple[str, dict[str, float]]]:

@@ -116,8 +116,7 @@ class Run:
         if found is None and rejected:
             raise CheckpointError(f"no checkpoint in {self.folder} is whole: {'; '.join(rejected)}")
         if found is not None:
-            progress = checkpoints.verify(found)["progress"] if self.ranks.first else None
-            self.state.load(found, self.ranks.broadcast(progress), self.ranks)
+            self.state.load(found, checkpoints.read_manifest(found)["progress"], self.ranks)
         self.log.rewind(self.state.step)
         for reason in rejected:
             self.log.event("checkpoint_rejected", self.state.step, message=f"passed over: {reason}")

@@ -55,9 +55,7 @@ class Rig:
             UserError: another number of images, or another size than the camera's; `source` says whose they are.
         """
         if len(sizes) != len(self):
-            raise UserError(
-                f"{source}: {len(sizes)} images for the {len(self)} cameras {', '.join(self.names)}"
-            )
+            raise UserError(f"{source}: {len(sizes)} images for the {len(self)} cameras {', '.join(self.names)}")
         for name, camera, (height, width) in zip(self.names, self.cameras, sizes, strict=True):
             if (height, width) != (camera.height, camera.width):
                 raise UserError(

@@ -48,10 +48,8 @@ class Stitcher:
 
     def __call__(self, images: "Sequence[Float[Tensor, 'b c h w']]") -> "Float[Tensor, 'b c h w']":
         """The panorama of views in the rig's order; pixels that no view sees have the mean colour of the others."""
-        panorama = sum(
-            sample(image, pixels) * self.weights[:, i, None]
-            for i, (image, pixels) in enumerate(zip(images, self.pixels, strict=True))
-        )
+        views = [sample(image, pixels) for image, pixels in zip(images, self.pixels, strict=True)]
+        panorama = (torch.stack(views, dim=1) * self.weights[:, :, None]).sum(dim=1)
         share = self.coverage.mean(dim=(-2, -1), keepdim=True).clamp(min=_EPSILON)
         mean = panorama.mean(dim=(-2, -1), keepdim=True) / share
         return torch.where(self.coverage > 0, panorama, mean)

@@ -30,6 +30,9 @@ class Series:
     y: Sequence[float]
     noisy: bool = False
     """Draw the values faintly, and their running mean over them."""
+    colour: int | None = None
+    """0 … 5; None: by its place among the series."""
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,21 +76,27 @@ def line_chart(
     Returns:
         An `<svg>` element, well-formed XML; one that says "no data" where nothing is finite.
     """
-    shown = [(i, s.name, points, s.noisy) for i, s in enumerate(series) if (points := finite(s))]
+    shown = [(s, style(s, i), points) for i, s in enumerate(series) if (points := finite(s))]
     size = f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(printable(label))}"'
     if not shown:
         middle = f'x="{width / 2}" y="{height / 2}" text-anchor="middle"'
         return f'<svg class="chart" {size}><text class="text" {middle}>no data</text></svg>'
-    values = [y for _, _, points, _ in shown for _, y in points]
+    values = [y for _, _, points in shown for _, y in points]
     if log is None:
         log = min(values) > 0 and max(values) / min(values) > 100
-    steps = [x for _, _, points, _ in shown for x in (points[0][0], points[-1][0])]
+    steps = [x for _, _, points in shown for x in (points[0][0], points[-1][0])]
     across = Scale(*widened(min(steps), max(steps)), LEFT, width - RIGHT)
-    up = Scale(*covered([(points, noisy) for _, _, points, noisy in shown], log), height - BOTTOM, TOP, log)
+    up = Scale(*covered([(points, s.noisy) for s, _, points in shown], log), height - BOTTOM, TOP, log)
     parts = [*_axes(across, up, unit), *_marks(marks, across, up)]
-    for index, name, points, noisy in shown:
-        parts += _line(name, points, noisy, across, up, f"s{index % 6}", unit)
+    for line, classes, points in shown:
+        parts += _line(line, classes, points, across, up, unit)
     return f'<svg class="chart" {size}>{"".join(parts)}</svg>'
+
+
+def style(series: Series, place: int) -> str:
+    """CSS classes of a series, for its line and for a legend."""
+    colour = place if series.colour is None else series.colour
+    return f"s{colour % 6}" + (" dashed" if series.dashed else "")
 
 
 def finite(series: Series) -> Points:
@@ -97,11 +106,14 @@ def finite(series: Series) -> Points:
 
 
 def running_mean(points: Points) -> Points:
-    """An exponential mean over the last 4 % of the points, or over a fifth of those so far: a steep start stays."""
-    mean, result = 0.0, []
-    for i, (x, y) in enumerate(points):
-        mean += (y - mean) / (1 + min(len(points) / 25, i / 5))
-        result.append((x, mean))
+    """The mean around every point, over 4 % of the points; at a steep start, over as many as there are on its left;
+    at the end, where none are on the right, over those on its left."""
+    points = thinned(points, 2 * POINTS)
+    half = len(points) // 50
+    result = []
+    for i, (x, _) in enumerate(points):
+        run = points[max(i - half, 0) : i + min(half, i) + 1]
+        result.append((x, sum(y for _, y in run) / len(run)))
     return result
 
 
@@ -149,14 +161,14 @@ def ticks(low: float, high: float, about: int, finest: float = 0.0) -> list[tupl
     """About so many round numbers within a range, `finest` apart at least, and how to write them."""
     raw = max((high - low) / about, finest)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999 and m * power >= finest)
     values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     largest = max(abs(low), abs(high))
-    if largest < 1e-3:
+    if largest < 0.01:
         return [(v, f"{v:.1e}".replace(".0e", "e").replace("e-0", "e-") if v else "0") for v in values]
     shift, suffix = next((s for s in ((1e6, "M"), (1e3, "k")) if largest >= 10 * s[0]), (1.0, ""))
-    digits = max(0, -math.floor(math.log10(step / shift) + 1e-9))
-    return [(v, f"{v / shift:.{digits}f}{suffix if v else ''}") for v in values]
+    digits = next(d for d in range(20) if math.isclose(round(step / shift, d), step / shift, rel_tol=1e-6))
+    return [(v, f"{v / shift:.{digits}f}{suffix}" if v else "0") for v in values]
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
@@ -180,7 +192,7 @@ def _runs(points: Points, count: int) -> Iterator[Points]:
 
 
 def _axes(across: Scale, up: Scale, unit: str) -> Iterator[str]:
-    for value, text in log_ticks(up.low, up.high) if up.log else ticks(up.low, up.high, 4):
+    for value, text in log_ticks(up.low, up.high) if up.log else ticks(up.low, up.high, 5):
         y = up(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{across.end}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text class="text" x="{LEFT - 8}" y="{y + 3.5:.1f}" text-anchor="end">{text}{escape(unit)}</text>'
@@ -194,17 +206,18 @@ def _marks(marks: Sequence[float], across: Scale, up: Scale) -> Iterator[str]:
         yield f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{up.end}" y2="{up.start}"/>'
 
 
-def _line(name: str, points: Points, noisy: bool, across: Scale, up: Scale, colour: str, unit: str) -> Iterator[str]:
-    if noisy:
-        yield f'<path class="raw {colour}" d="{_path(extremes(points), across, up)}"/>'
+def _line(series: Series, classes: str, points: Points, across: Scale, up: Scale, unit: str) -> Iterator[str]:
+    if series.noisy:
+        yield f'<path class="raw {classes}" d="{_path(extremes(points), across, up)}"/>'
         points = running_mean(points)
     points = thinned(points)
-    data = f'data-name="{escape(printable(name))}" data-x="{" ".join(f"{x:.0f}" for x, _ in points)}"'
-    text = "|".join(number(y) + unit for _, y in points)
-    yield f'<path class="line {colour}" d="{_path(points, across, up)}" {data} data-y="{escape(text)}"/>'
-    if not noisy and len(points) <= 40:
+    steps = " ".join(f"{x:.0f}" for x, _ in points)
+    values = escape("|".join(number(y) + unit for _, y in points))
+    data = f'data-name="{escape(printable(series.name))}" data-x="{steps}" data-y="{values}"'
+    yield f'<path class="line {classes}" d="{_path(points, across, up)}" {data}/>'
+    if not series.noisy and len(points) <= 40:
         for x, y in points:
-            yield f'<circle class="dot {colour}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="2.5"/>'
+            yield f'<circle class="dot {classes}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="2.5"/>'
 
 
 def _path(points: Points, across: Scale, up: Scale) -> str:

@@ -8,8 +8,10 @@ def number(value: Any, figures: int = 4) -> str:
     """A number with so many significant figures and as steady a width as can be: 0.5263, 45.10, 1.20e-05."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return printable(str(value))
-    if isinstance(value, int) or value == 0 or not math.isfinite(value):
+    if isinstance(value, int) or not math.isfinite(value):
         return str(value)
+    if value == 0:
+        return "0"
     magnitude = math.floor(math.log10(abs(value)))
     if not -4 <= magnitude <= 5:
         return f"{value:.{figures - 2}e}"

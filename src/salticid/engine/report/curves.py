@@ -1,8 +1,9 @@
 """The curves of a report: what was logged, over the steps."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from salticid.engine.charts import Series, finite, line_chart, running_mean
+from salticid.engine.charts import Series, finite, line_chart, running_mean, style
 from salticid.engine.figures import number
 from salticid.engine.journal import Journal
 from salticid.engine.report.files import RunFiles, numbers, split_name
@@ -33,12 +34,11 @@ def training(files: RunFiles) -> str:
 
 def validation(files: RunFiles) -> str:
     """One chart a metric; a line for each variant and kind of weights."""
-    tracks: dict[str, Track] = {}
+    tracks: dict[str, dict[tuple[str, str], tuple[list[float], list[float]]]] = {}
     for line in files.journal.of("validation"):
         for name, value in numbers(line.get("metrics")).items():
             metric, variant = split_name(name)
-            label = " · ".join(part for part in (variant, str(line.get("weights", ""))) if part)
-            x, y = tracks.setdefault(metric, {}).setdefault(label or metric, ([], []))
+            x, y = tracks.setdefault(metric, {}).setdefault((variant, str(line.get("weights", ""))), ([], []))
             x.append(line["step"])
             y.append(value)
     cards = [curve(metric, merged(lines)) for metric, lines in tracks.items()]
@@ -57,31 +57,33 @@ def collect(journal: Journal, kind: str, leave: Sequence[str] = ()) -> Track:
     return tracks
 
 
-def merged(lines: Track) -> list[Series]:
-    """Series; those equal for raw and averaged weights (baselines) only once."""
-    series: dict[str, Series] = {}
-    for label, (x, y) in lines.items():
-        variant = label.rpartition(" · ")[0]
-        twin = next((s for s in series.values() if variant and s.name.startswith(variant + " · ") and s.y == y), None)
-        if twin is not None:
-            series[twin.name] = Series(variant, x, y)
-        else:
-            series[label] = Series(label, x, y)
-    return list(series.values())
+def merged(lines: dict[tuple[str, str], tuple[list[float], list[float]]]) -> list[Series]:
+    """Series of (variant, weights): a colour a variant, raw weights dashed where there are others, and those that
+    do not depend on the weights (baselines) only once."""
+    variants = list(dict.fromkeys(variant for variant, _ in lines))
+    series = []
+    for (variant, weights), (x, y) in lines.items():
+        siblings = [w for v, w in lines if v == variant and w != weights]
+        same = [w for w in siblings if lines[variant, w] == (x, y)]
+        if same and min(same) < weights:
+            continue
+        name = variant if same else " · ".join(part for part in (variant, weights) if part)
+        dashed = weights == "raw" and bool(siblings) and not same
+        series.append(Series(name, x, y, colour=variants.index(variant), dashed=dashed))
+    return series
 
 
 def curve(name: str, series: list[Series], marks: Sequence[float] = (), *, wide: bool = False, unit: str = "") -> str:
     """A chart with its title, latest value and legend. A wide one is drawn twice, for wide and narrow windows."""
 
-    def draw(width: int, height: int) -> str:
-        return line_chart(series, label=f"{name} over steps", width=width, height=height, marks=marks, unit=unit)
-
-    chart = draw(460, 220)
+    draw = partial(line_chart, series, label=f"{name} over steps", marks=marks, unit=unit, log=False if unit else None)
+    chart = draw(width=460, height=220)
     if wide:
-        chart = f'<div class="wide-only">{draw(980, 300)}</div><div class="narrow-only">{chart}</div>'
+        large = draw(width=980, height=300)
+        chart = f'<div class="wide-only">{large}</div><div class="narrow-only">{chart}</div>'
     legend = ""
     if len(series) > 1:
-        items = "".join(f'<li class="s{i % 6}">{text(s.name)}</li>' for i, s in enumerate(series))
+        items = "".join(f'<li class="{style(s, i)}"><span>{text(s.name)}</span></li>' for i, s in enumerate(series))
         legend = f'<ul class="legend">{items}</ul>'
     caption = f"<figcaption><b>{text(name)}</b><span>{text(note(series, unit))}</span></figcaption>"
     return f'<figure class="card{" wide" * wide}">{caption}{chart}{legend}</figure>'

@@ -11,6 +11,9 @@ from salticid.engine.report.html import card, folded, section, table, text
 RECENT = 4
 """Evaluations shown unfolded."""
 
+Best = dict[str, tuple[float, int]]
+"""Value and step by metric."""
+
 
 def results(files: RunFiles) -> str:
     """Evaluations, newest first; then the last validation, with the best value of each metric so far."""
@@ -20,49 +23,53 @@ def results(files: RunFiles) -> str:
     blocks = []
     for place, evaluation in enumerate(newest):
         facts = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in evaluation.facts.items())
-        shown = matrix(evaluation.metrics, baselines | evaluation.baselines)
         title = f"Evaluation {evaluation.name}" + (f": {facts}" if facts else "")
-        blocks.append(block(title, shown) if place < RECENT else folded(title, shown))
+        shown = metrics_table(evaluation.metrics, baselines | evaluation.baselines)
+        blocks.append(card(f"<h3>{text(title)}</h3>{shown}") if place < RECENT else folded(title, shown))
     for weights in dict.fromkeys(str(line.get("weights", "raw")) for line in lines):
         own = [line for line in lines if str(line.get("weights", "raw")) == weights]
-        metrics = numbers(own[-1].get("metrics"))
         title = f"Last validation: {weights} weights, step {own[-1]['step']}"
-        blocks.append(block(title, matrix(metrics, baselines, best_so_far(own))))
-    note = '<p class="note">Bold: best of its row. Small: difference to the best baseline.</p>' if blocks else ""
-    return section("results", "Results", *blocks, note)
+        shown = metrics_table(numbers(own[-1].get("metrics")), baselines, best_so_far(own))
+        blocks.append(card(f"<h3>{text(title)}</h3>{shown}"))
+    return section("results", "Results", *blocks)
 
 
-def block(title: str, content: str) -> str:
-    return card(f"<h3>{text(title)}</h3>{content}")
-
-
-def matrix(metrics: Metrics, baselines: frozenset[str], best: dict[str, tuple[float, int]] | None = None) -> str:
-    """A row a metric, a column a variant; baselines stand last."""
-    names = [split_name(name) for name in metrics]
+def metrics_table(metrics: Metrics, baselines: frozenset[str], best: Best | None = None) -> str:
+    """A row a metric, a column a variant, baselines last; metrics without variants in a list of their own."""
+    single = {name: value for name, value in metrics.items() if "/" not in name}
+    names = [split_name(name) for name in metrics if "/" in name]
     variants = sorted(dict.fromkeys(variant for _, variant in names), key=lambda v: v in baselines)
-    head = ["metric", *(text(v or "model") + (" <small>baseline</small>" if v in baselines else "") for v in variants)]
-    rows = []
-    for metric in dict.fromkeys(metric for metric, _ in names):
-        keys = {v: f"{metric}/{v}" if v else metric for v in variants}
-        values = {v: metrics[key] for v, key in keys.items() if key in metrics}
-        cells = [_cell(v, values, baselines, higher_is_better(metric)) for v in variants]
-        if best is not None:
-            cells.append(
-                ", ".join(_best(v, best[key]) for v, key in keys.items() if key in best and v not in baselines)
-            )
-        rows.append([text(metric) + _arrow(metric), *cells])
-    return table([*head, "best so far"] if best is not None else head, rows, "matrix")
+    grid = {m: {v: metrics[f"{m}/{v}"] for v in variants if f"{m}/{v}" in metrics} for m, _ in names}
+    rival = reference(grid, baselines)
+    head = ["", *(text(v) + (" <small>baseline</small>" if v in baselines else "") for v in variants)]
+    rows = [
+        [text(m) + _arrow(m), *(_cell(m, v, values, None if v in baselines else rival, best or {}) for v in variants)]
+        for m, values in grid.items()
+    ]
+    alone = [[text(name) + _arrow(name), number(v) + _best(name, v, best or {})] for name, v in single.items()]
+    note = "bold: best of its row" + (f"; coloured: difference to {text(rival)}" if rival is not None else "")
+    tables = (table(head, rows, "matrix") if rows else "") + (table((), alone, "matrix") if alone else "")
+    return tables + (f'<p class="note">{note}</p>' if rows else "")
 
 
-def best_so_far(lines: list[Line]) -> dict[str, tuple[float, int]]:
-    """The best value of every metric, with its step, where its name tells which way is better."""
-    best: dict[str, tuple[float, int]] = {}
+def reference(grid: dict[str, Metrics], baselines: frozenset[str]) -> str | None:
+    """The baseline to compare with: the one that does best by the first metric whose better side is known."""
+    for metric, values in grid.items():
+        up, known = higher_is_better(metric), {v: x for v, x in values.items() if v in baselines and math.isfinite(x)}
+        if up is not None and known:
+            return (max if up else min)(known, key=lambda v: known[v])
+    return None
+
+
+def best_so_far(lines: list[Line]) -> Best:
+    """The best value of every metric, with its step, where its name tells which side is better."""
+    best: Best = {}
     for line in lines:
         for name, value in numbers(line.get("metrics")).items():
             up = higher_is_better(name)
             if up is None or not math.isfinite(value):
                 continue
-            if name not in best or ((value > best[name][0]) == up and value != best[name][0]):
+            if name not in best or (value > best[name][0] if up else value < best[name][0]):
                 best[name] = value, line["step"]
     return best
 
@@ -87,23 +94,29 @@ def flat(values: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return [pair for key, value in values.items() for pair in flat(value, f"{prefix}.{key}" if prefix else str(key))]
 
 
-def _cell(variant: str, values: Metrics, baselines: frozenset[str], up: bool | None) -> str:
+def _cell(metric: str, variant: str, values: Metrics, rival: str | None, best: Best) -> str:
     if variant not in values:
         return ""
-    value, sign = values[variant], {True: 1, False: -1, None: 0}[up]
-    winner = len(values) > 1 and sign and sign * value >= max(sign * v for v in values.values())
-    shown = f"<b>{number(value)}</b>" if winner else number(value)
-    rivals = [v for name, v in values.items() if name in baselines]
-    if variant in baselines or not rivals or not sign:
+    value, up = values[variant], higher_is_better(metric)
+    shown = number(value)
+    if up is None:
         return shown
-    gain = value - sign * max(sign * v for v in rivals)
-    kind = "better" if sign * gain > 0 else "worse"
-    return f'{shown} <small class="{kind}">{"+" if gain >= 0 else "−"}{number(abs(gain), 3)}</small>'
+    if len(values) > 1 and value == (max if up else min)(values.values()):
+        shown = f"<b>{shown}</b>"
+    if rival in values:
+        gain = value - values[rival]
+        kind = "better" if (gain > 0) == up else "worse"
+        shown += f' <small class="{kind}">{"−" if gain < 0 else "+"}{number(abs(gain), 3)}</small>'
+        shown += _best(f"{metric}/{variant}", value, best)
+    return shown
 
 
-def _best(variant: str, found: tuple[float, int]) -> str:
-    value, step = found
-    return f"{text(variant)} {number(value)} <small>step {step}</small>".strip()
+def _best(name: str, value: float, best: Best) -> str:
+    """Where and how much better it was before."""
+    earlier = best.get(name)
+    if earlier is None or earlier[0] == value:
+        return ""
+    return f"<br><small>best {number(earlier[0])}, step {earlier[1]}</small>"
 
 
 def _arrow(metric: str) -> str:

@@ -58,6 +58,12 @@ def test_share_outside_of_a_fraction_is_refused(share):
         LogitNormal(noisy_share=share)
 
 
+def test_width_beyond_the_clean_end_is_refused():
+    with pytest.raises(ConfigError, match="noisy_width"):
+        UniformIntegers(noisy_width=1.5)
+    LogNormal(noisy_width=1.5)
+
+
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 10, 25, 30, 50, 333, 1000])
 def test_spaced_grid_matches_diffusers(spacing, n):

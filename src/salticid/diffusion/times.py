@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,10 +29,13 @@ class TimeSampler(ABC):
     """Fraction of the samples, in [0, 1]."""
     noisy_width: float = 0.1
     """How far from the noisy end they lie at most; the unit is told by the sampler."""
+    widest: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.noisy_share <= 1:
             raise ConfigError(f"noisy_share: expected a fraction in [0, 1], got {self.noisy_share}")
+        if not 0 < self.noisy_width <= self.widest:
+            raise ConfigError(f"noisy_width: expected a number in (0, {self.widest}], got {self.noisy_width}")
 
     def __call__(
         self, keys: Int64[Tensor, " b"], *, seed: int, device: torch.device | str | None = None
@@ -60,7 +63,7 @@ class UniformIntegers(TimeSampler):
         return (u * self.steps).long()
 
     def noisy(self, u: Tensor) -> Tensor:
-        return ((1 - self.noisy_width * u) * self.steps).long()
+        return self.steps - 1 - (self.noisy_width * u * self.steps).long()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,7 @@ class LogNormal(TimeSampler):
     mean: float = -1.2
     std: float = 1.2
     sigma_max: float = 80.0
+    widest: ClassVar[float] = math.inf
 
     def usual(self, u: Tensor) -> Tensor:
         return (self.mean + self.std * torch.special.ndtri(u)).exp().float()

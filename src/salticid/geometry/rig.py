@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from salticid.errors import UserError
+from salticid.geometry import calibration
 from salticid.geometry.cameras import Camera
 from salticid.geometry.se3 import pose, yaw_pitch_roll
 
@@ -62,3 +64,20 @@ class Rig:
                     f"{source}: the image of camera {name!r} is {height}×{width} (height × width), "
                     f"but the rig says {camera.height}×{camera.width}"
                 )
+
+
+def load_rig(path: str | Path) -> Rig:
+    """Read a rig from a YAML file: our own format (`salticid.geometry.calibration` describes it), an OpenCV fisheye
+    calibration of one camera (`camera_matrix` or `K`, `dist_coeffs` or `D`, `resolution` or `image_width` and
+    `image_height`), or a Kalibr camera chain, whose first camera is the rig's origin.
+
+    Raises:
+        UserError: the file cannot be read or is malformed; the message names file and key.
+    """
+    cameras, poses, names = calibration.read(Path(path))
+    return Rig(cameras, poses.float(), names)
+
+
+def save_rig(rig: Rig, path: str | Path) -> None:
+    """Write a rig, without batch dimensions, in our own format."""
+    calibration.write(Path(path), rig.cameras, rig.poses, rig.names)

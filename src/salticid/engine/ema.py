@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from salticid.engine.weights import local
 from salticid.errors import ConfigError, UserError
 
 
@@ -51,7 +52,7 @@ class Ema:
     @torch.no_grad()
     def update(self, weights: dict[str, Tensor], step: int) -> None:
         """Follow `weights` (same names, after the optimiser's step number `step`, from 0)."""
-        average, current = list(self.average.values()), [w.detach() for w in weights.values()]
+        average, current = list(map(local, self.average.values())), list(map(local, weights.values()))
         decay = self.config.decay_at(step)
         if decay:
             torch._foreach_lerp_(average, current, 1 - decay)

@@ -127,10 +127,10 @@ class Run:
     def loop(self) -> Status:
         """Take steps until the last, or until a signal."""
         state, steps = self.state, self.settings.trainer.steps
-        if state.step:
-            self._validate_if_due()
         batches = self._batches(range(state.step, steps))
         self.stopwatch = Stopwatch(state.step, batches)
+        if state.step:
+            self._validate_if_due()
         try:
             while state.step < steps and not self.stopping:
                 self._step(batches)
@@ -228,7 +228,8 @@ class Run:
         if not self.judge.due(self.state.step) or self.state.validated == self.state.step:
             return
         try:
-            metrics = self.judge.judge(self.state)
+            with self.stopwatch.away():
+                metrics = self.judge.judge(self.state)
         except Stopped:
             self.stopping = True
             return

@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 import torch
@@ -52,6 +53,13 @@ class Stopwatch:
         self._batches = batches
         self._began = self._time = perf_counter()
         self._step, self._waited = step, batches.waited
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Leave out of the speed what happens in the block."""
+        start = perf_counter()
+        yield
+        self._time += perf_counter() - start
 
     def figures(self, step: int, batch: int, device: torch.device) -> dict[str, float]:
         """Samples per second, share of the time spent waiting for data, peak memory (bytes), seconds so far."""

@@ -66,7 +66,8 @@ class Judge:
             **common,
         )
         picture = preview(state.recipe, self.source, config.previews, **common) if config.previews else None
-        self.log.event("validation", state.step, weights=kind, metrics=result.metrics, skipped=result.skipped)
+        skipped = {"skipped": result.skipped} if result.skipped else {}
+        self.log.event("validation", state.step, weights=kind, metrics=result.metrics, **skipped)
         if picture is not None:
             self.log.picture(state.step, kind, picture, state.recipe.legend())
         return result.metrics

@@ -53,6 +53,12 @@ def gather(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor
     return whole
 
 
+def local(tensor: Tensor) -> Tensor:
+    """The part on this rank, detached: enough for element-wise work, of which DTensors do not know every kind."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 @torch.no_grad()
 def assign(target: Tensor, whole: Tensor) -> None:
     """Overwrite `target`, or its local part, by a whole tensor of the same shape."""
@@ -60,7 +66,7 @@ def assign(target: Tensor, whole: Tensor) -> None:
         whole = whole.to(target.device, target.dtype)
         # Every rank has read the whole tensor: cut it here, send nothing.
         part = distribute_tensor(whole, target.device_mesh, target.placements, src_data_rank=None)
-        target.to_local().copy_(part.to_local())
+        local(target).copy_(local(part))
     else:
         target.copy_(whole)
 
@@ -97,15 +103,13 @@ def _same_names(file: Path, stored: set[str], wanted: set[str]) -> None:
 def swapped(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Iterator[None]:
     """Let `parameters` hold `values` inside the block, and exactly what they held before after it."""
     names = [name for name, p in parameters.items() if values[name] is not p]
-    held = [parameters[name].detach() for name in names]
-    with torch.no_grad():
-        before = [p.clone() for p in held]
-        _copy(held, [values[name] for name in names])
+    held = [local(parameters[name]) for name in names]
+    before = [p.clone() for p in held]
+    _copy(held, [local(values[name]) for name in names])
     try:
         yield
     finally:
-        with torch.no_grad():
-            _copy(held, before)
+        _copy(held, before)
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:

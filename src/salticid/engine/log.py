@@ -60,6 +60,16 @@ class RunLog:
     turns everything into nothing, except `wants`, which all ranks must answer alike. A line is with the
     operating system when the call returns: a kill tears the last line at most, and `rewind` removes it.
 
+    Args:
+        run_dir: the run's directory.
+        config: what to write, and how often.
+        steps: length of the run.
+        batch: samples a step, all ranks together.
+        start: steps done before this process; `rewind` sets it too.
+        headline: the validation metric that the progress display shows; None: the first.
+        quiet: do nothing.
+        console: where progress is shown; None: standard output.
+
     Raises:
         UserError: a tracker's package is missing, or (from any call) a file cannot be written.
     """
@@ -72,6 +82,7 @@ class RunLog:
         steps: int,
         batch: int,
         start: int = 0,
+        headline: str | None = None,
         quiet: bool = False,
         console: Console | None = None,
     ) -> None:
@@ -85,7 +96,7 @@ class RunLog:
         self._closed = False
         self._file: IO[bytes] | None = None
         self._trackers: list[Tracker] = [] if quiet else trackers(run_dir, config)
-        self._progress = Progress(steps, quiet=quiet, console=console)
+        self._progress = Progress(steps, headline=headline, quiet=quiet, console=console)
 
     def wants(self, step: int) -> bool:
         """Whether the values of this step are logged: a function of the step alone."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -22,22 +22,34 @@ COLOURS = {
     "skipped": "yellow",
     "checkpoint_rejected": "red",
 }
+FEW = 5
+"""Values of an event that one line tells."""
 SILENT = ("picture", "checkpoint")
 """Events that happen too often to be told."""
 
 
 class Progress:
-    """Follows a run of `steps` steps. `clock` gives seconds; where the output goes away, it falls silent."""
+    """Follows a run of `steps` steps. Where the output goes away, it falls silent.
+
+    Args:
+        steps: length of the run.
+        headline: the validation metric to show; None: the first.
+        quiet: show nothing.
+        console: where to; None: standard output.
+        clock: gives seconds.
+    """
 
     def __init__(
         self,
         steps: int,
         *,
+        headline: str | None = None,
         quiet: bool = False,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.steps = steps
+        self._headline = headline
         self._quiet = quiet
         self._console = console or Console(highlight=False)
         self._clock = clock
@@ -83,7 +95,11 @@ class Progress:
         if self._quiet or kind in SILENT:
             return
         if kind == "validation":
-            self._metric = next((f"{k} {number(v)}" for k, v in fields.get("metrics", {}).items()), "")
+            metrics = fields.get("metrics", {})
+            name = self._headline if self._headline in metrics else next(iter(metrics), None)
+            self._metric = describe(name, metrics[name]) if name is not None else ""
+            first = {name: metrics[name]} if name is not None else {}
+            fields = {**fields, "metrics": first | metrics}
         words = "  ".join(describe(k, v) for k, v in fields.items())
         title = (printable(kind).replace("_", " "), COLOURS.get(kind, ""))
         self._show(lambda: self._console.print(Text.assemble(title, f"  step {step}  {words}"), soft_wrap=True))
@@ -180,12 +196,16 @@ class Smoothed:
 
 
 def describe(name: str, value: Any) -> str:
-    """A field of an event in words."""
+    """A field of an event in words; of many values the first few."""
     if isinstance(value, dict):
-        return "  ".join(describe(k, v) for k, v in value.items())
+        shown = "  ".join(describe(k, v) for k, v in list(value.items())[:FEW])
+        return shown + more(value)
     if isinstance(value, list | tuple):
-        more = f" and {len(value) - 4} more" if len(value) > 4 else ""
-        shown = ", ".join(number(v) for v in value[:4]) + more
+        shown = ", ".join(number(v) for v in value[:FEW]) + more(value)
     else:
         shown = number(value)
     return shown if name in ("message", "weights") else f"{printable(name)} {shown}"
+
+
+def more(values: Sized) -> str:
+    return f" and {len(values) - FEW} more" if len(values) > FEW else ""

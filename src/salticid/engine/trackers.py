@@ -98,14 +98,16 @@ class WandB(Tracker):
         note = self._run_dir / "wandb_id.txt"
         if not note.exists():
             note.write_text(secrets.token_hex(6))
-        name = self._run_dir.name
-        self._run = self._wandb.init(
-            project=self._project,
-            name=name,
-            id=note.read_text().strip(),
-            resume="allow",
-            dir=str(self._run_dir),
-        )
+        try:
+            self._run = self._wandb.init(
+                project=self._project,
+                name=self._run_dir.name,
+                id=note.read_text().strip(),
+                resume="allow",
+                dir=str(self._run_dir),
+            )
+        except self._wandb.Error as error:  # not logged in, no such project …
+            raise UserError(f"log.wandb: {error}") from error
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

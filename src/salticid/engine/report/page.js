@@ -59,7 +59,7 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     const rows = found.map(({ line, i }) => {
       const row = document.createElement("div");
       row.className = line.colour;
-      row.textContent = line.name + "  " + line.texts[i];
+      row.textContent = line.name + ": " + line.texts[i];
       return row;
     });
     const head = document.createElement("div");

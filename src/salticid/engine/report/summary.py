@@ -13,7 +13,7 @@ from salticid.engine.report.html import card, folded, section, table, text
 ALIVE = 600
 """Seconds of silence after which a log without an end counts as broken off."""
 
-KINDS = ("start", "end", "checkpoint_rejected", "micro_batch", "best")
+KINDS = ("start", "end", "checkpoint_rejected", "micro_batch")
 """Events told in the history."""
 
 
@@ -104,7 +104,7 @@ def incidents(files: RunFiles) -> str:
 
 
 def history(files: RunFiles) -> str:
-    """Starts, ends, rejected checkpoints, best ones."""
+    """Starts, ends, and what else happened to the run as a whole."""
     rows = [
         (str(line["step"]), text(_title(line)), text(_details(line)))
         for line in files.journal.lines

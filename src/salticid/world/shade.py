@@ -13,7 +13,9 @@ from salticid.world.trace import FAR, lit
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-EXPOSURE = 1.5
+_EXPOSURE = 1.5
+_HORIZON = 500.0
+"""Metres: farther than all solids."""
 
 
 class Surface(NamedTuple):
@@ -29,19 +31,15 @@ class Surface(NamedTuple):
     materials: "Int[Tensor, 'p']"
 
 
-def surface(
-    scene: Scene, solids: Solids, origin: Tensor, rays: Tensor, distance: Tensor, number: Tensor
-) -> Surface:
-    """Where rays from one origin meet the solids `number` after `distance`; anything where they meet none."""
-    start = (solids.inverse @ origin) + solids.offsets
-    shape = torch.zeros(len(solids))
-    shape[solids.rounds] = 1
-    table = torch.cat((solids.inverse.reshape(-1, 9).t(), start.t(), solids.sizes.t(), shape[None], solids.cylinder[None]))
-    rows = table.index_select(1, number)
-    matrix, start, sizes, round_, cylinder = rows[:9], rows[9:12], rows[12:15], rows[15], rows[16]
-
-    step = rays * distance
-    unit = [start[i] + (matrix[3 * i] * step[0]).add_(matrix[3 * i + 1] * step[1]).add_(matrix[3 * i + 2] * step[2]) for i in range(3)]
+def surface(scene: Scene, solids: Solids, points: Tensor, rays: Tensor, number: Tensor) -> Surface:
+    """The surfaces of solids `number` (P,) at `points` (3, P) on them, seen along `rays` (3, P)."""
+    flat = torch.zeros(len(solids))
+    flat[solids.rounds] = 1
+    table = (solids.inverse.reshape(-1, 9).t(), solids.offsets.t(), solids.sizes.t(), flat[None], solids.cylinder[None])
+    rows = torch.cat(table).index_select(1, number)
+    matrix, offset, sizes, round_, cylinder = rows[:9], rows[9:12], rows[12:15], rows[15], rows[16]
+    turn = lambda i: (matrix[3 * i] * points[0]).add_(matrix[3 * i + 1] * points[1]).add_(matrix[3 * i + 2] * points[2])  # noqa: E731
+    unit = [turn(i).add_(offset[i]) for i in range(3)]
     x, y, z = unit
     ax, ay, az = (axis.abs() for axis in unit)
     on_x, on_y = ((ax >= ay) & (ax >= az)).float(), ((ay > ax) & (ay >= az)).float()
@@ -67,34 +65,42 @@ def surface(
     positive = flat_x * (x > 0) + on_y * (y > 0) + flat_z * (z > 0)
     face = (2 * on_y + 4 * flat_z + positive).long()
     materials = scene.faces.reshape(-1).index_select(0, number * 6 + face)
-    return Surface(step.add_(origin[:, None]), normals, u, v, materials)
+    return Surface(points, normals, u, v, materials)
 
 
 def colour(
-    scene: Scene, solids: Solids, origin: Tensor, rays: Tensor, distance: Tensor, number: Tensor, spread: float
-) -> "Float[Tensor, '3 p']":
-    """Display colour in [0, 1] along unit rays from one origin. `spread`: the angle between neighbouring rays, rad."""
-    missed = distance >= FAR
-    if scene.sky and bool(missed.all()):
-        return _display(far_sky.radiance(scene.sky, scene.light, rays))
-    distance = torch.where(missed, 1.0, distance) if scene.sky else distance
-    seen = surface(scene, solids, origin, rays, distance, number)
-    facing = -(seen.normals * rays).sum(0)
-    footprint = distance * spread / facing.clamp(min=0.12)
+    scene: Scene,
+    solids: Solids,
+    origins: "Float[Tensor, 't 3']",
+    rays: "Float[Tensor, '3 t s']",
+    distance: "Float[Tensor, 't s']",
+    number: "Int[Tensor, 't s']",
+    spread: "Float[Tensor, 't']",
+) -> "Float[Tensor, '3 t s']":
+    """Display colour in [0, 1] along unit rays in tiles, given what they hit (`trace.closest`).
+
+    `spread`: the angle between neighbouring rays of each tile, rad.
+    """
+    shape, missed = rays.shape, distance >= FAR
+    if scene.sky:
+        distance = distance.clamp(max=2 * _HORIZON)
+    points = torch.addcmul(origins.t()[..., None], rays, distance).reshape(3, -1)
+    rays, footprint, distance = rays.reshape(3, -1), (distance * spread[:, None]).reshape(-1), distance.reshape(-1)
+    seen = surface(scene, solids, points, rays, number.reshape(-1))
+    footprint /= (seen.normals * rays).sum(0).neg_().clamp_(min=0.12)
     albedo, gloss, glow = paint(scene.materials, seen.materials, seen.u, seen.v, footprint)
-    light, highlight = _light(scene, solids, seen, rays)
-    seen_colour = albedo * torch.lerp(light, torch.full_like(light, 1.0), glow)
-    seen_colour += highlight * gloss
-    if scene.sky is None:
-        return _display(seen_colour)
-    haze = 1 - torch.exp(distance * -scene.sky.fog)
-    seen_colour = torch.lerp(seen_colour, scene.sky.horizon[:, None], haze)
-    if bool(missed.any()):
-        seen_colour = torch.where(missed, far_sky.radiance(scene.sky, scene.light, rays), seen_colour)
-    return _display(seen_colour)
+    light, highlight = _light(scene, solids, seen, rays, shape)
+    linear = albedo.mul_(light.lerp_(light.new_ones(()), glow)).add_(highlight.mul_(gloss))
+    if scene.sky:
+        linear = torch.lerp(linear, scene.sky.horizon[:, None], 1 - torch.exp(distance * -scene.sky.fog))
+        if bool(missed.any()):
+            linear = torch.where(missed.reshape(-1), far_sky.radiance(scene.sky, scene.light, rays), linear)
+    return _display(linear).reshape(shape)
 
 
-def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor) -> tuple[Tensor, Tensor]:
+def _light(
+    scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: torch.Size
+) -> tuple[Tensor, Tensor]:
     """Light that falls on points, (3, P), and the highlight that a glossy surface would mirror to the eye (Blinn)."""
     light = scene.light
     if light.sun:
@@ -104,7 +110,7 @@ def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor) -> tuple[T
         square = (towards * towards).sum(0)
         towards = towards * torch.rsqrt(square)
         strength = 1 / (1 + square / light.reach**2)
-    shadow = lit(solids, light, seen.points + seen.normals * 2e-3).mul_(strength)
+    shadow = lit(solids, light, (seen.points + seen.normals * 2e-3).reshape(shape)).reshape(-1).mul_(strength)
     direct = (seen.normals * towards).sum(0).clamp_(min=0).mul_(shadow)
     openness = _openness(scene, solids, seen)
     upwards = (0.5 - 0.5 * seen.normals[1]) * openness
@@ -128,4 +134,4 @@ def _openness(scene: Scene, solids: Solids, seen: Surface) -> Tensor:
 
 def _display(linear: Tensor) -> Tensor:
     """Linear light to display values in [0, 1]: a soft shoulder for bright light, then a gamma of two."""
-    return torch.exp(linear * -EXPOSURE).neg_().add_(1).clamp_(min=0).sqrt_()
+    return torch.exp(linear * -_EXPOSURE).neg_().add_(1).clamp_(min=0).sqrt_()

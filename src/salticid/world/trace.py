@@ -1,11 +1,13 @@
 """Rays against solids: nearest hits and soft shadows.
 
-All solids of a kind are met by all rays of a block at once, (axis, solid, ray) tensors in the solids' own frames, in
-float32. A block holds a few thousand rays, so that these stay in the cache; solids whose bounding sphere no ray of
-the block can meet are left out, which changes no result. Values, not masks, carry misses: selecting is slow.
+Rays come in tiles of neighbours. A tile meets only solids whose bounds it may hit; these (tile, solid) pairs are what
+is computed, all of a kind at once, as (pair, ray) arrays in the solids' own frames. The pairs of a tile are then folded
+in rounds: with the tiles in order of how many pairs they have, round r is an operation on a leading slice, and nothing
+is gathered. Misses are carried by values (far away), not by masks: selecting is slow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,101 +27,146 @@ _NEAREST = 1e-3
 
 
 def closest(
-    solids: Solids, origin: "Float[Tensor, '3']", rays: "Float[Tensor, '3 p']"
-) -> "tuple[Float[Tensor, 'p'], Int[Tensor, 'p']]":
-    """Distance to the nearest solid along unit `rays` from one origin, and its number.
+    solids: Solids, origins: "Float[Tensor, 't 3']", rays: "Float[Tensor, '3 t s']"
+) -> "tuple[Float[Tensor, 't s'], Int[Tensor, 't s']]":
+    """Distance to the nearest solid along unit `rays` from the origin of their tile, and its number.
 
     Where nothing is hit: the inside of the shell, if there is one, else a distance ≥ `FAR` and number 0.
     """
-    near = _in_cone(solids, origin, rays)
-    distance, number = rays.new_full(rays.shape[1:], FAR), rays.new_zeros(rays.shape[1:], dtype=torch.uint8)
     if solids.shell:
-        shell = slice(len(solids) - 1, len(solids))
-        leave = _box_span(*_local(solids, shell, origin, rays))[1][0]
-        distance, number = leave, torch.full_like(number, len(solids) - 1)
-    for chosen, span in _groups(solids, near):
-        enter, leave = span(*_local(solids, chosen, origin, rays))
-        miss = (enter - leave).relu_().add_((_NEAREST - enter).relu_())
-        enter.add_(miss.mul_(_NEVER))
-        first = enter.amin(0)
-        which = ((enter == first) * chosen.to(torch.uint8)[:, None]).amax(0)
-        number = torch.where(first < distance, which, number)
-        distance = torch.minimum(distance, first)
+        shell = torch.full((rays.shape[1],), len(solids) - 1)
+        distance = _box_span(*_local(solids, shell, origins.t()[..., None], rays))[1]
+        number = torch.full(distance.shape, len(solids) - 1, dtype=torch.int32)
+    else:
+        distance, number = rays.new_full(rays.shape[1:], FAR), torch.zeros(rays.shape[1:], dtype=torch.int32)
+    keep = _in_view(solids, origins, rays)
+    for pairs in _pairs(solids, keep):
+        enter, leave = pairs.span(solids, origins.t()[..., None], rays)
+        enter.add_((enter - leave).relu_().add_((_NEAREST - enter).relu_()).mul_(_NEVER))
+        best, which = distance.index_select(0, pairs.order), number.index_select(0, pairs.order)
+        ids = pairs.solid.int()[:, None]
+        for count, part in pairs.rounds():
+            which[:count] = torch.where(enter[part] < best[:count], ids[part], which[:count])
+            torch.minimum(best[:count], enter[part], out=best[:count])
+        distance[pairs.order], number[pairs.order] = best, which
     return distance, number.long()
 
 
-def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 p']") -> "Float[Tensor, 'p']":
+def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Float[Tensor, 't s']":
     """Share of the light that reaches each point past all solids, from 0 to 1.
 
     A convex solid dims the light by the length of the chord that it cuts from the shadow ray, relative to its
     distance from the point: continuous at silhouettes, sharp near contact.
     """
-    dark = points.new_zeros(points.shape[1:])
+    bright = points.new_ones(points.shape[1:])
+    position = light.position[:, None, None]
     if light.sun:
-        near = _in_beam(solids, light.position, points)
+        keep = _in_beam(solids, light.position, points)
     else:
-        rays = points - light.position[:, None]
-        length = torch.linalg.vector_norm(rays, dim=0)
-        rays = rays / length
-        near = _in_cone(solids, light.position, rays)
-    for chosen, span in _groups(solids, near):
+        rays = points - position
+        length = rays.square().sum(0).sqrt_()
+        rays /= length
+        keep = _in_view(solids, light.position[None], rays)
+    for pairs in _pairs(solids, keep):
         if light.sun:
-            gap, leave = span(*_local(solids, chosen, points, light.position))
-            chord = leave - gap
+            gap, leave = pairs.span(solids, points, position)
+            chord = leave.sub_(gap)
         else:
-            enter, leave = span(*_local(solids, chosen, light.position, rays))
-            gap, chord = length - leave, leave - enter
-        shade = chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
-        shade *= gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1)
-        dark = torch.maximum(dark, shade.amax(0))
-    return 1 - dark
+            enter, leave = pairs.span(solids, position, rays)
+            chord = leave - enter
+            gap = length.index_select(0, pairs.tile).sub_(leave)
+        bright_past = 1 - chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
+        bright_past = torch.maximum(bright_past, 1 - gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1))
+        best = bright.index_select(0, pairs.order)
+        for count, part in pairs.rounds():
+            torch.minimum(best[:count], bright_past[part], out=best[:count])
+        bright[pairs.order] = best
+    return bright
 
 
-_Span = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# which tile may meet which solid --------------------------------------------------------------------------------
 
 
-def _groups(solids: Solids, keep: "Bool[Tensor, 'n']") -> "Iterator[tuple[Int[Tensor, 'n'], _Span]]":
-    """Numbers of the solids to keep, boxes and round ones, with the function that intersects them."""
-    boxes, rounds = keep[: solids.boxes].nonzero()[:, 0], keep[solids.rounds].nonzero()[:, 0] + solids.boxes
-    if len(boxes):
-        yield boxes, _box_span
-    if len(rounds):
-        weight = 1 - solids.cylinder.index_select(0, rounds)[:, None]
-        yield rounds, lambda origins, rays: _round_span(origins, rays, weight)
-
-
-def _in_cone(solids: Solids, origin: "Float[Tensor, '3']", rays: "Float[Tensor, '3 p']") -> "Bool[Tensor, 'n']":
-    """Solids whose bounding sphere meets the cone around the rays from `origin`."""
-    axis = torch.nn.functional.normalize(rays.mean(1), dim=0)
-    opening = torch.acos((axis @ rays).amin().clamp(-1, 1))
-    towards = solids.centres - origin
-    length = torch.linalg.vector_norm(towards, dim=1)
-    angle = torch.acos(((towards @ axis) / length).clamp(-1, 1))
-    around = torch.asin((solids.radii / length).clamp(max=1))
+def _in_view(solids: Solids, origins: Tensor, rays: "Float[Tensor, '3 t s']") -> "Bool[Tensor, 't n']":
+    """Whether a tile's rays may meet a solid: its bounding sphere against a cone around them, and its corners against
+    their bounds on the plane across the cone's axis. `origins` may be (1, 3)."""
+    axis = torch.nn.functional.normalize(rays.mean(2), dim=0)
+    opening = torch.acos((axis[..., None] * rays).sum(0).amin(1).clamp(-1, 1))[:, None]
+    towards = solids.centres - origins[:, None]
+    length = towards.square().sum(-1).sqrt()
+    angle = torch.acos(((towards * axis.t()[:, None]).sum(-1) / length).clamp_(-1, 1))
+    around = torch.asin((solids.radii / length).clamp_(max=1))
     return (length <= solids.radii) | (angle <= opening + around + 1e-3)
 
 
-def _in_beam(solids: Solids, towards: "Float[Tensor, '3']", points: "Float[Tensor, '3 p']") -> "Bool[Tensor, 'n']":
-    """Solids whose bounding sphere meets the beam of parallel rays from the points `towards` the sun."""
-    across = torch.linalg.cross(towards, towards.roll(1) + 0.1)
-    frame = torch.stack((across / across.norm(), torch.linalg.cross(towards, across) / across.norm(), towards))
-    centres, points = solids.centres @ frame.T, frame @ points
-    low, high = points.amin(1), points.amax(1)
-    high[2] = FAR
-    reach = solids.radii[:, None] + 1e-3
-    return ((centres + reach >= low) & (centres - reach <= high)).all(1)
+def _in_beam(solids: Solids, towards: "Float[Tensor, '3']", points: "Float[Tensor, '3 t s']") -> "Bool[Tensor, 't n']":
+    """Whether the shadow of a solid, parallel to `towards`, may fall on a tile's points: by their bounds in a frame
+    along the light."""
+    first = torch.nn.functional.normalize(torch.linalg.cross(towards, towards.roll(1) + 0.1), dim=0)
+    frame = torch.stack((first, torch.linalg.cross(towards, first), towards))
+    points = (frame @ points.reshape(3, -1)).reshape(points.shape)
+    low, high = points.amin(2).t()[:, None], points.amax(2).t()[:, None]
+    centres, reach = solids.centres @ frame.T, (frame @ solids.axes).abs().sum(-1) + 1e-3
+    inside = (centres + reach >= low) & ((centres - reach <= high) | torch.tensor([False, False, True]))
+    return inside.all(-1)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Tiles and the solids of one kind that they may meet, round by round."""
+
+    tile: "Int[Tensor, 'k']"
+    solid: "Int[Tensor, 'k']"
+    order: "Int[Tensor, 'm']"
+    """The tiles that have pairs, those with most first: the n-th pair of a round is of tile `order[n]`."""
+    counts: list[int]
+    """Pairs in each round."""
+    box: bool
+
+    def rounds(self) -> Iterator[tuple[int, slice]]:
+        start = 0
+        for count in self.counts:
+            yield count, slice(start, start + count)
+            start += count
+
+    def span(self, solids: Solids, origins: Tensor, rays: Tensor) -> "tuple[Float[Tensor, 'k s'], Float[Tensor, 'k s']]":
+        """Where rays enter and leave the solids. `origins` and `rays` are (3, t or 1, s or 1)."""
+        pick = lambda x: x if x.shape[1] == 1 else x.index_select(1, self.tile)  # noqa: E731
+        origins, rays = _local(solids, self.solid, pick(origins), pick(rays))
+        if self.box:
+            return _box_span(origins, rays)
+        return _round_span(origins, rays, 1 - solids.cylinder.index_select(0, self.solid)[:, None])
+
+
+def _pairs(solids: Solids, keep: "Bool[Tensor, 't n']") -> Iterator[_Pairs]:
+    for kind in (slice(0, solids.boxes), solids.rounds):
+        mine = keep[:, kind]
+        counts = mine.sum(1)
+        if not bool(counts.any()):
+            continue
+        counts, order = counts.sort(descending=True, stable=True)
+        order = order[: int((counts > 0).sum())]
+        mine = mine.index_select(0, order)
+        place, solid = mine.nonzero(as_tuple=True)
+        rank = mine.cumsum(1)[place, solid]
+        rank, by_rank = rank.sort(stable=True)
+        place, solid = place[by_rank], solid[by_rank] + kind.start
+        yield _Pairs(order[place], solid, order, rank.bincount()[1:].tolist(), kind.start == 0)
+
+
+# one solid and one ray ------------------------------------------------------------------------------------------
 
 
 def _local(
-    solids: Solids, chosen: "Int[Tensor, 'n'] | slice", origins: Tensor, rays: Tensor
-) -> "tuple[Float[Tensor, '3 n p'], Float[Tensor, '3 n p']]":
-    """Origins and directions in the frames of the unit solids; either may be one for all, (3,), which gives p = 1."""
-    axes = solids.inverse[chosen].transpose(0, 1)
-    flat = axes.reshape(-1, 3)
-    shape = (3, axes.shape[1], -1)
-    origins = torch.addmm(solids.offsets[chosen].t().reshape(-1, 1), flat, origins.reshape(3, -1)).reshape(shape)
-    rays = (flat @ rays.reshape(3, -1)).reshape(shape)
-    return origins, rays.add_(1e-12)  # never zero, so that no slab gives 0·∞
+    solids: Solids, chosen: "Int[Tensor, 'k']", origins: Tensor, rays: Tensor
+) -> "tuple[Float[Tensor, '3 k s'], Float[Tensor, '3 k s']]":
+    """Origins and directions in the frames of the unit solids."""
+    rows = solids.inverse.index_select(0, chosen)[..., None]
+    offsets = solids.offsets.index_select(0, chosen).t()[..., None]
+    turn = lambda v, i: (rows[:, i, 0] * v[0]).add_(rows[:, i, 1] * v[1]).add_(rows[:, i, 2] * v[2])  # noqa: E731
+    origins = torch.stack([turn(origins, i).add_(offsets[i]) for i in range(3)])
+    # A direction is never exactly zero, so that no slab gives 0·∞.
+    return origins, torch.stack([turn(rays, i).add_(1e-12) for i in range(3)])
 
 
 def _box_span(origins: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +174,8 @@ def _box_span(origins: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
     slope = rays.reciprocal_()
     middle = origins * slope
     half = slope.abs_()
-    return (middle + half).neg_().amax(0), (half - middle).amin(0)
+    leave = (half - middle).amin(0)
+    return (middle + half).neg_().amax(0), leave
 
 
 def _round_span(origins: Tensor, rays: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,8 @@
+"""The procedural world: ray-cast rooms and landscapes that any camera can look at, with exact ground truth."""
+
+from salticid.world.make import make_scene
+from salticid.world.render import Frame, render, render_many, render_rig
+from salticid.world.samples import WorldPanoramas
+from salticid.world.scene import Scene
+
+__all__ = ["Frame", "Scene", "WorldPanoramas", "make_scene", "render", "render_many", "render_rig"]

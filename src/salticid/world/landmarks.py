@@ -1,0 +1,225 @@
+"""What stands outdoors: houses, trees, cars, columns and people, in the frame of their body (x right, height up, the
+front towards +z)."""
+
+import math
+
+from salticid.world.build import Builder
+from salticid.world.materials import hsv, material, scaled
+
+
+def _leaves(b: Builder) -> int:
+    hue = b.random.choice([0.25, 0.28, 0.32, 0.36, 0.12, 0.06]) + b.random.gauss(0, 0.02)
+    colour = hsv(hue, b.random.uniform(0.45, 0.75), b.random.uniform(0.4, 0.65))
+    return b.paint(b.palette.ground(colour, wave_u=5.0, wave_v=5.0, grain=0.4))
+
+
+def tree(b: Builder, body: int) -> None:
+    random = b.random
+    bark, leaf, trunk = b.paint(b.palette.wood(hsv(0.07, 0.4, 0.35))), _leaves(b), random.uniform(1.0, 2.2)
+    b.cylinder(body, (0, trunk / 2, 0), random.uniform(0.08, 0.18), trunk / 2, bark)
+    for _ in range(random.randint(2, 4)):
+        x, z, size = random.gauss(0, 0.35), random.gauss(0, 0.35), random.uniform(0.6, 1.1)
+        b.ball(body, (x, trunk + random.uniform(0.1, 0.9), z), (size, size * random.uniform(0.7, 1.1), size), leaf)
+
+
+def conifer(b: Builder, body: int) -> None:
+    leaf, height = _leaves(b), b.random.uniform(1.0, 1.6)
+    b.cylinder(body, (0, 0.4, 0), 0.12, 0.4, b.paint(b.palette.wood(hsv(0.06, 0.5, 0.3))))
+    for i in range(3):
+        size = 1.15 - 0.3 * i
+        b.ball(body, (0, 0.9 + i * 0.75 * height, 0), (size, 0.65 * height, size), leaf)
+
+
+def cypress(b: Builder, body: int) -> None:
+    height = b.random.uniform(1.4, 2.8)
+    b.ball(body, (0, height * 0.95, 0), (0.5, height, 0.5), _leaves(b))
+
+
+def bush(b: Builder, body: int) -> None:
+    leaf = _leaves(b)
+    for _ in range(b.random.randint(1, 3)):
+        size = b.random.uniform(0.3, 0.6)
+        b.ball(body, (b.random.gauss(0, 0.3), size * 0.6, b.random.gauss(0, 0.3)), (size, size * 0.8, size), leaf)
+
+
+def rock(b: Builder, body: int) -> None:
+    stone = b.paint(b.palette.ground(b.palette.grey(0.45, 0.75), wave_u=3.0, wave_v=3.0))
+    for _ in range(b.random.randint(1, 3)):
+        size = b.random.uniform(0.25, 0.7)
+        half = (size, size * b.random.uniform(0.4, 0.9), size * b.random.uniform(0.6, 1.2))
+        b.ball(body, (b.random.gauss(0, 0.3), size * 0.2, b.random.gauss(0, 0.3)), half, stone, yaw=b.random.uniform(0, 3))
+
+
+def bench(b: Builder, body: int) -> None:
+    wood, metal = b.paint(b.palette.planks()), b.paint(b.palette.plain(b.palette.grey(0.1, 0.4)))
+    b.box(body, (0, 0.45, 0), (0.8, 0.03, 0.22), wood)
+    b.box(body, (0, 0.75, -0.22), (0.8, 0.2, 0.02), wood, pitch=-0.15)
+    for side in (-1, 1):
+        b.box(body, (side * 0.65, 0.22, 0), (0.04, 0.22, 0.2), metal)
+
+
+def barrel(b: Builder, body: int) -> None:
+    face = b.paint(b.palette.toy())
+    b.cylinder(body, (0, 0.45, 0), 0.32, 0.45, face)
+
+
+def bale(b: Builder, body: int) -> None:
+    hay = b.paint(b.palette.ground(hsv(0.12, 0.55, 0.8), wave_u=9.0, wave_v=3.0))
+    b.axle(body, (0, 0.55, 0), 0.55, 0.5, hay)
+
+
+def lamp_post(b: Builder, body: int) -> None:
+    metal, glass = b.paint(b.palette.plain(b.palette.grey(0.1, 0.35), gloss=0.5)), b.paint(b.palette.lamp((1.0, 0.95, 0.8), 0.7))
+    height = b.random.uniform(2.4, 3.6)
+    b.cylinder(body, (0, height / 2, 0), 0.05, height / 2, metal)
+    b.cylinder(body, (0, 0.15, 0), 0.12, 0.15, metal)
+    b.ball(body, (0, height + 0.15, 0), 0.2, glass)
+
+
+def person(b: Builder, body: int) -> None:
+    random = b.random
+    skin = b.paint(b.palette.plain(hsv(random.uniform(0.04, 0.08), random.uniform(0.3, 0.6), random.uniform(0.45, 0.9))))
+    coat, legs = b.paint(b.palette.toy()), b.paint(b.palette.plain(b.palette.grey(0.15, 0.5)))
+    tall = random.uniform(0.85, 1.05)
+    for side in (-1, 1):
+        b.cylinder(body, (side * 0.1, 0.4 * tall, 0), 0.08, 0.4 * tall, legs)
+    b.ball(body, (0, 1.1 * tall, 0), (0.24, 0.4 * tall, 0.16), coat)
+    b.ball(body, (0, 1.6 * tall, 0), 0.13, skin)
+
+
+def car(b: Builder, body: int) -> None:
+    random = b.random
+    paint = b.paint(b.palette.plain(b.palette.any_vivid(), gloss=1.0))
+    glass, tyre = b.paint(b.palette.plain((0.03, 0.05, 0.08), gloss=1.0)), b.paint(b.palette.plain((0.02, 0.02, 0.02)))
+    hub, white, red = (b.paint(b.palette.plain(c, gloss=0.6, glow=g)) for c, g in (((0.5, 0.5, 0.5), 0.0), ((0.9, 0.9, 0.8), 0.5), ((0.8, 0.03, 0.03), 0.4)))
+    back, roof = random.uniform(-0.6, -0.1), random.uniform(0.65, 1.15)
+    b.box(body, (0, 0.55, 0), (0.8, 0.27, 1.9), paint)
+    b.slab(body, (0, 1.05, back), (0.7, 0, 0), (0, 0.25, -0.12), (0, 0, roof), (glass, glass, paint, paint, glass, glass))
+    b.box(body, (0, 1.31, back - 0.12), (0.66, 0.02, roof * 0.95), paint)
+    for x in (-0.78, 0.78):
+        for z in (-1.2, 1.2):
+            b.axle(body, (x, 0.32, z), 0.32, 0.1, (tyre, tyre, hub, hub, tyre, tyre))
+    for x in (-0.55, 0.55):
+        b.box(body, (x, 0.62, 1.9), (0.15, 0.08, 0.02), white)
+        b.box(body, (x, 0.62, -1.9), (0.15, 0.08, 0.02), red)
+
+
+def house(b: Builder, body: int, wide: float, deep: float) -> None:
+    """Walls, a gable roof, a door and windows."""
+    random = b.random
+    height, pitch = random.uniform(2.4, 5.0), random.uniform(0.8, 1.6)
+    wall = b.paint(random.choice([b.palette.bricks, b.palette.bricks, b.palette.planks, lambda: b.palette.plain(b.palette.pale()), lambda: b.palette.plain(b.palette.vivid())])())
+    tile = hsv(random.choice([0.02, 0.05, 0.6, 0.0]), random.uniform(0.2, 0.7), random.uniform(0.3, 0.65))
+    roof = b.paint(material(tile, scaled(tile, 0.6), scaled(tile, 0.3), cell_u=0.3, cell_v=0.22, bond=0.5, line_width=0.012, pick=0.6, tint=0.4))
+    frame, door = b.paint(b.palette.plain(b.palette.pale())), b.paint(b.palette.wood(b.palette.vivid()))
+    glass = b.paint(b.palette.plain(hsv(0.58, 0.3, 0.5), gloss=1.0, marble=0.7, line_width=0.02, cell_u=0.45, cell_v=0.6))
+    b.box(body, (0, height / 2, 0), (wide, height / 2, deep), wall)
+    overhang = 1.12
+    b.slab(body, (0, height, 0), (0, pitch * overhang / 2, deep * overhang / 2), (0, pitch * overhang / 2, -deep * overhang / 2), (wide * 1.06, 0, 0), roof)
+    b.box(body, (random.uniform(-0.5, 0.5) * wide, height + pitch * 0.7, -deep * 0.3), (0.25, 0.8, 0.25), wall)
+    place = random.uniform(-0.3, 0.3) * wide
+    b.box(body, (place, 1.0, deep), (0.5, 1.0, 0.06), door)
+    columns = max(2, round(wide))
+    for floor in range(1 if height < 3.8 else 2):
+        for i in range(columns):
+            x = wide * ((2 * i + 1) / columns - 1)
+            if floor == 0 and abs(x - place) < 1.0:
+                continue
+            b.box(body, (x, 1.45 + 2.2 * floor, deep), (0.5, 0.62, 0.05), frame)
+            b.box(body, (x, 1.45 + 2.2 * floor, deep), (0.42, 0.54, 0.07), glass)
+
+
+def hut(b: Builder, body: int, wide: float, deep: float) -> None:
+    """A cube with a dome."""
+    random = b.random
+    height = random.uniform(2.0, 3.4)
+    wall = b.paint(random.choice([b.palette.plain(b.palette.pale()), b.palette.plain(b.palette.brown()), b.palette.bricks()]))
+    dome, dark = b.paint(b.palette.toy()), b.paint(b.palette.wood(hsv(0.07, 0.5, 0.3)))
+    b.box(body, (0, height / 2, 0), (wide, height / 2, deep), wall)
+    b.ball(body, (0, height, 0), (wide * 0.85, wide * random.uniform(0.5, 0.9), deep * 0.85), dome)
+    b.box(body, (0, 0.95, deep), (0.45, 0.95, 0.05), dark)
+    for x in (-0.6, 0.6):
+        b.box(body, (x * wide, 1.5, deep), (0.22, 0.35, 0.04), dark)
+
+
+def tent(b: Builder, body: int, wide: float, deep: float) -> None:
+    cloth = b.paint(b.random.choice([b.palette.stripes, b.palette.checks, b.palette.art])())
+    height = wide * 0.9
+    b.slab(body, (0, 0, 0), (wide / 2, height / 2, 0), (-wide / 2, height / 2, 0), (0, 0, deep), cloth)
+
+
+def tower(b: Builder, body: int, half: float, height: float) -> None:
+    """A far block of flats: its windows are its texture."""
+    random = b.random
+    wall = b.palette.pale() if random.random() < 0.6 else b.palette.grey(0.35, 0.7)
+    front = b.paint(material(
+        hsv(0.58, 0.4, 0.4), hsv(0.55, 0.2, 0.75), wall, cell_u=random.uniform(2, 3), cell_v=random.uniform(2.5, 3.2), line_width=0.7, pick=1.0,
+        gloss=0.4,
+    ))  # fmt: skip
+    b.box(body, (0, height / 2, 0), (half, height / 2, half * random.uniform(0.6, 1.4)), front)
+
+
+def column(b: Builder, body: int, stone: int) -> None:
+    height = b.random.choice([1.0, 2.2, 3.0, 3.4]) * b.random.uniform(0.85, 1.15)
+    radius = b.random.uniform(0.22, 0.4)
+    b.box(body, (0, 0.12, 0), (radius * 1.5, 0.12, radius * 1.5), stone)
+    b.cylinder(body, (0, height / 2, 0), radius, height / 2, stone)
+    if height > 1.5:
+        b.box(body, (0, height + 0.1, 0), (radius * 1.4, 0.12, radius * 1.4), stone)
+
+
+def arch(b: Builder, body: int) -> None:
+    stone, height = b.paint(b.palette.bricks()), b.random.uniform(2.2, 3.2)
+    for side in (-1, 1):
+        b.box(body, (side * 1.2, height / 2, 0), (0.3, height / 2, 0.35), stone)
+    b.box(body, (0, height + 0.25, 0), (1.6, 0.28, 0.4), stone)
+    b.slab(body, (0, height + 0.5, 0), (0.75, 0.35, 0), (-0.75, 0.35, 0), (0, 0, 0.38), stone)
+
+
+def wall(b: Builder, body: int) -> None:
+    stone = b.paint(b.palette.bricks())
+    height = b.random.uniform(0.8, 2.0)
+    b.box(body, (-0.8, height / 2, 0), (1.1, height / 2, 0.25), stone)
+    b.box(body, (1.0, height / 4, 0), (0.8, height / 4, 0.25), stone)
+
+
+def steps(b: Builder, body: int) -> None:
+    stone = b.paint(b.palette.tiles())
+    for i in range(b.random.randint(2, 4)):
+        size = 1.4 - 0.3 * i
+        b.box(body, (0, 0.1 + 0.2 * i, 0), (size, 0.1, size), stone)
+
+
+def statue(b: Builder, body: int) -> None:
+    random = b.random
+    stone = b.paint(b.palette.marble(2.0, 6.0))
+    b.box(body, (0, 0.4, 0), (0.45, 0.4, 0.45), b.paint(b.palette.bricks(b.palette.pale())))
+    height = 0.8
+    for _ in range(random.randint(2, 4)):
+        half, radius = random.uniform(0.15, 0.45), random.uniform(0.15, 0.38)
+        b.ball(body, (0, height + half, 0), (radius, half, random.uniform(0.15, 0.38)), stone, yaw=random.uniform(0, math.pi))
+        height += 1.8 * half
+
+
+def pavilion(b: Builder, body: int) -> None:
+    stone, roof = b.paint(b.palette.marble()), b.paint(b.palette.toy())
+    b.cylinder(body, (0, 0.1, 0), 2.4, 0.1, b.paint(b.palette.tiles()))
+    for i in range(6):
+        angle = i * math.pi / 3
+        b.cylinder(body, (2.0 * math.sin(angle), 1.4, 2.0 * math.cos(angle)), 0.14, 1.3, stone)
+    b.cylinder(body, (0, 2.75, 0), 2.4, 0.12, stone)
+    b.ball(body, (0, 2.85, 0), (2.2, 1.1, 2.2), roof)
+
+
+def fence(b: Builder, body: int) -> None:
+    wood = b.paint(b.palette.wood())
+    for i in range(4):
+        b.box(body, (-1.5 + i, 0.5, 0), (0.05, 0.5, 0.05), wood)
+    for height in (0.4, 0.8):
+        b.box(body, (0, height, 0), (1.5, 0.06, 0.025), wood)
+
+
+def balloon(b: Builder, body: int, size: float) -> None:
+    b.ball(body, (0, 0, 0), (size, size * 1.2, size), b.paint(b.palette.toy()))
+    b.box(body, (0, -size * 1.75, 0), (size * 0.25, size * 0.2, size * 0.25), b.paint(b.palette.wood()))
+    b.cylinder(body, (0, -size * 1.4, 0), size * 0.03, size * 0.3, b.paint(b.palette.plain((0.1, 0.08, 0.05))))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,6 +22,15 @@ def tile(pictures: Tensor, gap: int = 2) -> Tensor:
             top, left = r * (height + gap), c * (width + gap)
             sheet[:, top : top + height, left : left + width] = pictures[r, c]
     return sheet
+
+
+def fit(picture: Tensor, height: int, width: int) -> Tensor:
+    """A uint8 picture (3, h, w) scaled to fit into height × width, on white."""
+    scale = min(height / picture.shape[1], width / picture.shape[2])
+    size = round(picture.shape[1] * scale), round(picture.shape[2] * scale)
+    scaled = F.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0].round().byte()
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return F.pad(scaled, (left, width - size[1] - left, top, height - size[0] - top), value=255)
 
 
 def save_png(image: Tensor, path: Path) -> None:

@@ -55,7 +55,7 @@ class PanoramaFolder(Data):
         turn: turn training panoramas by a random yaw. flip: mirror half of them.
         gain: every colour channel of a training sample is multiplied by a factor from [1 − gain, 1 + gain].
         cache_mb: decoded panoramas kept in memory, per loader process.
-        source_height: panoramas are reduced to this many rows (area average) when decoded; 0: 8 × height.
+        source_height: panoramas are reduced to this many rows (area average) when decoded; 0: 4 × height.
 
     Files that are broken, not 2:1 or not 8-bit colour are named in the log, counted in `skipped`, left out.
 
@@ -90,7 +90,7 @@ class PanoramaFolder(Data):
         self.jitter = jitter or RigJitter()
         self.turn, self.flip, self.gain = turn, flip, gain
         self.scene_of = scene_rule(scene)
-        self.source_height = source_height or 8 * height
+        self.source_height = source_height or 4 * height
         self.cache = DecodedCache(cache_mb * 2**20, self.source_height)
         self.files, self.skipped = self.find(exclude)
         self.train_files, self.val_files = self.split(val_scenes, val_share)
@@ -158,7 +158,7 @@ class PanoramaViews(Source):
             source = self.turned(source, augment)
             rig = jittered(rig, folder.jitter, augment)
             gain = 1 + folder.gain * signed(3, augment)[:, None, None]
-        views = views_from_panorama(source, rig, supersample=2)
+        views = views_from_panorama(source, rig)
         panorama = F.interpolate(source[None].float(), (folder.height, 2 * folder.height), mode="area")[0] / 127.5 - 1
         return {
             "views": brightened(views, gain),

@@ -1,0 +1,61 @@
+"""How good panoramas are, beside what needs no learning: warp-and-blend, and the mean colour."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from salticid.evaluate.image import eight_bit, mae, psnr, seam_error, ssim, ws_psnr
+from salticid.geometry.cameras import Equirectangular
+from salticid.geometry.rig import Rig
+from salticid.geometry.stitch import stitch
+
+
+def score(name: str, image: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """All metrics of eight-bit panoramas (B, 3, H, W), as `metric/name`: (B,)."""
+    return {
+        f"psnr/{name}": psnr(image, truth),
+        f"ws_psnr/{name}": ws_psnr(image, truth),
+        f"ssim/{name}": ssim(image, truth),
+        f"mae/{name}": mae(image, truth),
+        f"seam/{name}": seam_error(image, truth),
+    }
+
+
+def score_seen(name: str, image: Tensor, truth: Tensor, seen: Tensor) -> dict[str, Tensor]:
+    """WS-PSNR apart for what the views see (mask (B or 1, 1, H, W)) and what is made up."""
+    seen = seen.double().expand(len(image), -1, -1, -1)
+    return {
+        f"ws_psnr_seen/{name}": ws_psnr(image, truth, seen),
+        f"ws_psnr_unseen/{name}": ws_psnr(image, truth, 1 - seen),
+    }
+
+
+def score_baselines(
+    views: Tensor, rig: Rig, truth: Tensor, sphere: Equirectangular, distances: Sequence[float]
+) -> dict[str, Tensor]:
+    """The metrics of warp-and-blend at each distance, as `metric/stitch@distance`, and of every panorama's own
+    mean colour."""
+    mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
+    records = score("mean-colour", mean, truth)
+    for distance in distances:
+        blend, seen = stitch(views, rig, sphere, distance=distance)
+        name = f"stitch@{distance:g}"
+        records |= score(name, eight_bit(blend), truth) | score_seen(name, eight_bit(blend), truth, seen)
+    return records
+
+
+def summarise(records: dict[str, Tensor], distances: Sequence[float]) -> dict[str, float]:
+    """Means over the samples that have a value (a view may leave nothing unseen).
+
+    Of warp-and-blend, only the single distance that does best by WS-PSNR over all samples, as `metric/stitch`.
+    """
+    means = {name: float(values.nanmean()) for name, values in records.items()}
+    means = {name: value for name, value in means.items() if not math.isnan(value)}
+    if not distances:
+        return means
+    best = max(distances, key=lambda distance: means[f"ws_psnr/stitch@{distance:g}"])
+    suffix = f"/stitch@{best:g}"
+    stitched = {name.removesuffix(suffix) + "/stitch": value for name, value in means.items() if name.endswith(suffix)}
+    kept = {name: value for name, value in means.items() if "/stitch@" not in name}
+    return kept | stitched | {"stitch_distance": best}

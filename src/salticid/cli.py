@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         except UserError as error:
             if os.environ.get("SALTICID_DEBUG") == "1":
                 raise
-            _tell(f"salticid: error: {' '.join(str(error).split())}")
+            _tell(f"salticid: error: {error}")
             return USAGE_ERROR
         except KeyboardInterrupt:
             _tell("salticid: interrupted")
@@ -60,10 +60,9 @@ def _dispatch(arguments: list[str]) -> int:
         raise UserError(f"there is no command {name}; {hint}")
     command = importlib.import_module(f"salticid.commands.{name}")
     try:
-        command.run(rest)
+        return command.run(rest) or 0
     except SystemExit as done:  # argparse, after printing a subcommand's help
         return int(done.code or 0)
-    return 0
 
 
 def _help() -> str:
@@ -82,7 +81,9 @@ def _help() -> str:
     )
 
 
-def _tell(line: str) -> None:
-    """One line to stderr, with the rank where there are several."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    print(f"[rank {os.environ.get('RANK', '0')}] {line}" if ranks > 1 else line, file=sys.stderr)
+def _tell(message: str) -> None:
+    """One line to stderr, with the rank where there are several. A message may quote a stranger's file: nothing in
+    it reaches the terminal but printable characters."""
+    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    print(f"[rank {os.environ.get('RANK', '0')}] {line}" if several else line, file=sys.stderr)

@@ -12,13 +12,14 @@ from salticid.errors import UserError
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that raises `UserError` instead of printing its usage."""
 
-    def __init__(self, command: str, description: str, epilog: str | None = None) -> None:
+    def __init__(self, command: str, description: str = "", epilog: str | None = None, add_help: bool = True) -> None:
         super().__init__(
             prog=f"salticid {command}",
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=add_help,
         )
 
     def error(self, message: str) -> NoReturn:
@@ -55,5 +56,5 @@ class Parser(argparse.ArgumentParser):
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         known = [flag for flag in flags if flag != "--help"]
         close = get_close_matches(name, known, n=1, cutoff=0.7)
-        hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+        hint = f"did you mean {close[0]}?" if close else f"keys have dots (--trainer.steps); see {self.prog} --help"
         raise UserError(f"{self.prog}: unknown argument {argument}; {hint}")

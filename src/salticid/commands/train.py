@@ -13,6 +13,10 @@ from salticid.errors import UserError
 
 if TYPE_CHECKING:
     from salticid.config.difference import Plain
+    from salticid.config.run import RunConfig
+
+INTERRUPTED = 130
+"""Exit status of a run that a signal has stopped: it is saved, but `train && evaluate` must not go on."""
 
 
 def parser() -> Parser:
@@ -35,21 +39,25 @@ def parser() -> Parser:
     return parser
 
 
-def run(arguments: list[str]) -> None:
+def run(arguments: list[str]) -> int:
     options, overrides = parser().read_with_overrides(arguments)
     allowed = allowed_packages(options.allow)
     if options.resume is None and options.source is None:
         known = ", ".join(presets.names())
         raise UserError(f"salticid train: expected a preset, a .yaml file or --resume; presets: {known}")
-
+    from salticid.config.run import build_config
     from salticid.config.writer import to_yaml
 
     directory = _run_to_resume(options) if options.resume is not None else None
     config = _resumed(directory, options, overrides, allowed) if directory else _fresh(options, overrides, allowed)
     if options.print_config:
         print(to_yaml(config), end="")
-        return
-    _train(config, allowed, options, directory)
+        return 0
+    built = build_config(config, allowed)
+    if options.dry_run:
+        return _dry_run(built)
+    resume = directory is not None
+    return _train(built, to_yaml(config), directory or _new_directory(options, config), resume)
 
 
 def _fresh(options: argparse.Namespace, overrides: list[Override], allowed: tuple[str, ...]) -> "Plain":
@@ -82,6 +90,42 @@ def _resumed(
     for change in check_resumable(saved, wanted):
         print(f"{directory}: goes on with {change}")
     return wanted
+
+
+def _new_directory(options: argparse.Namespace, config: "Plain") -> Path:
+    from salticid.engine.run import RUNS, numbered, recipe_folder
+
+    if options.run_dir:
+        return options.run_dir
+    folder = RUNS / recipe_folder(config["recipe"]["class_path"])
+    return folder / options.name if options.name else numbered(folder, Path(options.source).stem)
+
+
+def _train(config: "RunConfig", text: str, directory: Path, resume: bool) -> int:
+    """Train to the end or to a signal; the exit status says which."""
+    from salticid.engine.log import RunLog
+    from salticid.engine.parallel import pick_device
+    from salticid.engine.report import write_report
+    from salticid.engine.run import agree, create_run, first_rank, update_config
+    from salticid.engine.trainer import Trainer
+
+    directory = agree(directory)
+    trainer = config.trainer
+    log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
+    run = Trainer(config.recipe, config.data, directory, config.settings(), log, text)
+    device = str(pick_device(trainer.device))
+    if first_rank():
+        update_config(directory, text) if resume else create_run(directory, text, device)
+    status = run.fit(resume=resume)
+    if first_rank():
+        print(f"report: {write_report(directory)}")
+        if status == "interrupted":
+            print(f"interrupted; go on with: salticid train --resume {directory}")
+    return 0 if status == "finished" else INTERRUPTED
+
+
+def _dry_run(config: "RunConfig") -> int:
+    raise NotImplementedError
 
 
 def _epilog() -> str:

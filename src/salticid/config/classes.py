@@ -96,6 +96,8 @@ def _import(name: str, key: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise ConfigError(f"{key}: there is no module {error.name}") from error
+        if (error.name or "salticid").startswith("salticid"):
+            raise  # a defect of ours
         raise ConfigError(f"{key}: {name} needs the package {error.name}, which is not installed") from error
 
 

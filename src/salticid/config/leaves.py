@@ -26,14 +26,13 @@ def is_leaf(hint: Any) -> bool:
 
 
 def configurable(hint: Any) -> bool:
-    """Whether a value of this type may come from a file: no functions, classes or untyped values."""
-    origin = get_origin(hint)
-    if origin is Literal or hint is ...:
+    """Whether a value of this type may come from a file: no functions, types, protocols or untyped values."""
+    if is_leaf(hint):
         return True
-    if origin is not None:
-        known = (Union, types.UnionType, *LISTS, *MAPPINGS)
-        return origin in known and all(configurable(a) for a in get_args(hint))
-    return inspect.isclass(hint) and hint not in (object, type, set, *LISTS, *MAPPINGS)
+    if (origin := get_origin(hint)) is not None:
+        return origin in (Union, types.UnionType, *LISTS, *MAPPINGS) and all(map(configurable, get_args(hint)))
+    ours = inspect.isclass(hint) and hint.__module__ not in ("builtins", "abc", "collections.abc", "typing")
+    return ours and not getattr(hint, "_is_protocol", False)
 
 
 def typed(value: Any, hint: Any, key: str, wanted: Any = None) -> Any:
@@ -47,6 +46,8 @@ def typed(value: Any, hint: Any, key: str, wanted: Any = None) -> Any:
     """
     from jsonargparse import ArgumentError, ArgumentParser  # 0.1 s that `--help` need not pay
 
+    if value is None and not _nullable(hint):  # to jsonargparse, None is a value that is not there
+        raise ConfigError(f"{key}: expected {describe(wanted or hint)}, got null")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:
@@ -56,6 +57,10 @@ def typed(value: Any, hint: Any, key: str, wanted: Any = None) -> Any:
     if _has_nan(result):
         raise ConfigError(f"{key}: expected a number, got {short(value)}")
     return result
+
+
+def _nullable(hint: Any) -> bool:
+    return hint is type(None) or type(None) in get_args(hint)
 
 
 def plain(value: Any) -> Any:

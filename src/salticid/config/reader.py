@@ -74,7 +74,7 @@ def parse_yaml(text: str) -> Any:
             if node is None:
                 return None
             _check(node, {})
-            return loader.construct_document(node)
+            return _unshared(loader.construct_document(node))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -131,6 +131,13 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if key.value in seen:
             raise ConfigError(f"line {_line(key)}: the key {key.value!r} is given twice")
         seen.add(key.value)
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which aliases are values of their own, so that one can be changed without the other."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _line(node: yaml.Node) -> int:

@@ -1,6 +1,5 @@
 """The configuration of a run: what it holds, and how it is read and built."""
 
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from salticid.engine.ema import EmaConfig
 from salticid.engine.log import LogConfig
 from salticid.engine.optim import OptimizerConfig, ScheduleConfig
 from salticid.engine.recipe import Recipe
-from salticid.engine.trainer import TrainerConfig, ValidationConfig
+from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
 
 
 @dataclasses.dataclass
@@ -26,13 +25,17 @@ class RunConfig:
 
     recipe: Recipe
     data: Data
-    trainer: TrainerConfig
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
-    ema: EmaConfig | None = None
+    ema: EmaConfig | None = dataclasses.field(default_factory=EmaConfig)
     validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
+
+    def settings(self) -> Settings:
+        """What the trainer is to know of it."""
+        return Settings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)})
 
 
 def load_config(path: Path, overrides: list[Override], allowed: tuple[str, ...]) -> Plain:
@@ -46,7 +49,7 @@ def load_config(path: Path, overrides: list[Override], allowed: tuple[str, ...])
     Raises:
         ConfigError: naming the file, or the key and what was expected of it.
     """
-    raw = copy.deepcopy(read_yaml(path))  # aliases share values; an override must change only one of them
+    raw = read_yaml(path)
     check_class_paths(raw, allowed)
     apply_overrides(raw, overrides)
     check_class_paths(raw, allowed)

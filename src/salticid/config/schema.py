@@ -101,9 +101,8 @@ def build(value: Any, hint: Any, key: str, allowed: tuple[str, ...]) -> Any:
         return build(value, _member(value, arguments, key), key, allowed)
     if origin in LISTS:
         items = _items(value, hint, key)
-        return (list if origin is list else tuple)(
-            build(v, h, f"{key}[{i}]", allowed) for i, (v, h) in enumerate(items)
-        )
+        parts = [build(v, h, f"{key}[{i}]", allowed) for i, (v, h) in enumerate(items)]
+        return tuple(parts) if origin is tuple else parts
     if origin in MAPPINGS:
         return {name: build(v, arguments[1], f"{key}.{name}", allowed) for name, v in value.items()}
     cls, inner = hint, value

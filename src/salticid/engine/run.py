@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 import salticid
 from salticid.errors import UserError
@@ -55,6 +56,33 @@ def create_run(directory: Path, config: str, device: str) -> None:
         (directory / ENVIRONMENT).write_text(json.dumps(environment(device), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def update_config(directory: Path, config: str) -> None:
+    """Replace the configuration of a run that goes on with another, harmlessly different one."""
+    aside = directory / f".{CONFIG}.tmp"
+    try:
+        aside.write_text(config, encoding="utf-8")
+        os.replace(aside, directory / CONFIG)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def first_rank() -> bool:
+    """Whether this process is the only or the first one of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def agree(directory: Path) -> Path:
+    """The first rank's `directory`, on every rank that torchrun started: two that look for the next free name at the
+    same time may find different ones. Comes before, and without, the process group of training."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return directory
+    store, rank, _ = next(iter(distributed.rendezvous("env://")))
+    key = f"salticid/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if rank == 0:
+        store.set(key, str(directory))
+    return Path(store.get(key).decode())
 
 
 def holds_run(directory: Path) -> bool:

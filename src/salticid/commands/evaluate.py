@@ -1,0 +1,153 @@
+"""`salticid evaluate`: judge a checkpoint on samples that training never sees."""
+
+import csv
+import hashlib
+import json
+import math
+from argparse import ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from salticid.commands.checkpoints import add_checkpoint, find_checkpoint, load_trained, prepare, run_of
+from salticid.commands.parser import Parser
+from salticid.config.classes import allowed_packages
+from salticid.config.overrides import Override
+from salticid.errors import UserError
+
+if TYPE_CHECKING:
+    from salticid.config.run import RunConfig
+    from salticid.engine.evaluation import Evaluation
+    from salticid.engine.parallel import Ranks
+
+EPILOG = """
+Keys of the run's configuration can be set, for instance to judge it on other data:
+  salticid evaluate runs/panorama/panorama-tiny-1 --data.root more-panoramas
+
+It writes, for each kind of weights, into evaluation/ of the run (or --output):
+  step-00001000-ema.json   the metrics, and how they came about
+  step-00001000-ema.csv    the metrics of every sample
+  step-00001000-ema.png    a picture of some samples
+With other data or another number of samples, a code that stands for them follows in the names."""
+
+
+def parser() -> Parser:
+    parser = Parser("evaluate", "Judge a run or a checkpoint on samples that training never sees.", EPILOG)
+    add_checkpoint(parser)
+    parser.add_argument("--weights", choices=("ema", "raw", "both"), default="ema", help="averaged, as trained (ema)")
+    parser.add_argument("--samples", type=_positive, metavar="N", help="judge N samples spread over all (default: all)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
+    return parser
+
+
+def run(arguments: list[str]) -> None:
+    options, overrides = parser().read_with_overrides(arguments)
+    allowed = allowed_packages(options.allow)
+    from salticid.config.run import build_config
+    from salticid.engine.parallel import joined
+
+    checkpoint = find_checkpoint(options.run, options.best)
+    config = build_config(load_trained(checkpoint, overrides, allowed), allowed)
+    device = prepare(config)
+    config.recipe.check(config.data)
+    kinds = ("ema", "raw") if options.weights == "both" else (options.weights,)
+    folder = options.output or run_of(checkpoint) / "evaluation"
+    results: dict[str, Evaluation] = {}
+    with joined(device, config.trainer.timeout) as ranks:
+        for weights in kinds:
+            stem = folder / (f"{checkpoint.name}-{weights}" + _code(options, overrides))
+            results[weights] = _evaluate(checkpoint, weights, config, ranks, options, overrides, stem)
+    first = results[kinds[0]]
+    _show(
+        {weights: found.metrics for weights, found in results.items()}, f"{checkpoint.name}, {len(first.ids)} samples"
+    )
+    if first.skipped:
+        print(f"{len(first.skipped)} samples could not be read; the first: {first.skipped[0]}")
+    print(f"written to {folder}")
+
+
+def _evaluate(
+    checkpoint: Path,
+    weights: str,
+    config: "RunConfig",
+    ranks: "Ranks",
+    options: Namespace,
+    overrides: list[Override],
+    stem: Path,
+) -> "Evaluation":
+    """Judge one kind of weights and write what was found."""
+    from salticid.engine.evaluation import evaluate, load_for_inference, preview
+
+    manifest = load_for_inference(checkpoint, config.recipe, weights)  # pyrefly: ignore[bad-argument-type]
+    trainer, validation, source = config.trainer, config.validation, config.data.val()
+    common: dict[str, Any] = {"device": ranks.device, "seed": trainer.seed, "precision": trainer.precision}
+    micro = trainer.micro_batch if isinstance(trainer.micro_batch, int) else trainer.batch
+    batch = validation.batch or micro
+    workers = trainer.workers
+    found = evaluate(config.recipe, source, batch=batch, workers=workers, limit=options.samples, ranks=ranks, **common)
+    if ranks.first:
+        progress: Any = manifest["progress"]
+        summary = {
+            "checkpoint": str(checkpoint),
+            "step": manifest["step"],
+            "weights": weights,
+            "ema_updates": progress["ema_updates"],
+            "samples": len(found.ids),
+            "skipped": found.skipped,
+            "overrides": dict(overrides),
+            "metrics": found.metrics,
+        }
+        _write(stem, summary, found)
+        if validation.previews:
+            picture = preview(config.recipe, source, min(validation.previews, len(source)), **common)
+            _save(picture, stem)
+    return found
+
+
+def _write(stem: Path, summary: dict[str, Any], found: "Evaluation") -> None:
+    """`stem`.json and `stem`.csv."""
+    finite = {name: value if math.isfinite(value) else None for name, value in found.metrics.items()}
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(summary | {"metrics": finite}, indent=2, ensure_ascii=False, allow_nan=False)
+        stem.with_name(stem.name + ".json").write_text(text + "\n", encoding="utf-8")
+        with stem.with_name(stem.name + ".csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["id", *found.records])
+            columns = [values.tolist() for values in found.records.values()]
+            table.writerows(zip(found.ids, *columns, strict=True))
+    except OSError as error:
+        raise UserError(f"{stem.parent}: cannot be written: {error.strerror}") from error
+
+
+def _save(picture: Any, stem: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(stem.with_name(stem.name + ".png"))
+
+
+def _show(metrics: dict[str, dict[str, float]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", *metrics, box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in next(iter(metrics.values())):
+        table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in metrics.values()))
+    console = Console()
+    console.print(title, highlight=False)
+    console.print(table)
+
+
+def _code(options: Namespace, overrides: list[Override]) -> str:
+    """What tells this evaluation from the plain one of the checkpoint; nothing, where it is the plain one."""
+    if not overrides and options.samples is None:
+        return ""
+    text = json.dumps([sorted(overrides), options.samples])
+    return "-" + hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return int(text)

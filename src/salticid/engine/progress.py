@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sized
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -51,7 +52,7 @@ class Progress:
         self.steps = steps
         self._headline = headline
         self._quiet = quiet
-        self._console = console or Console(highlight=False)
+        self._console = console or Output(highlight=False)
         self._clock = clock
         self._step = 0
         self._first: tuple[int, float] | None = None
@@ -138,7 +139,7 @@ class Progress:
     def _show(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except OSError:  # a closed pipe or a lost terminal must not end a run of days
+        except OSError:  # a lost terminal must not end a run of days
             self._quiet = True
 
     def _draw(self) -> None:
@@ -160,6 +161,14 @@ class Progress:
         full, rest = ("#", "-") if options.ascii_only else ("━", "─")
         bar = [(full * done, "green"), (rest * (room - done), "bright_black")]
         yield Text.assemble(*bar, "  ", (count, "bold"), text[len(count) :], no_wrap=True)
+
+
+class Output(Console):
+    """Standard output whose reader may go away (`salticid train … | head`): rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
 
 
 def fitting(fields: dict[str, str], room: int) -> list[str]:

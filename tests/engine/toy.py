@@ -149,13 +149,23 @@ def train(directory: Path, recipe: Recipe | None = None, data: Data | None = Non
     return Trainer(recipe, data or Toy(), directory, chosen, log).fit(resume), recipe
 
 
-def main(directory: str, options: str) -> None:
-    wanted = json.loads(options)
+RECIPES = {"denoiser": Denoiser, "duel": Duel}
+
+
+def main(jobs: str) -> None:
+    """Train one run after another; each job is a dict of settings, with `directory`, and optionally `recipe`,
+    `arguments` of the recipe, `resume`, and `port` for its ranks to meet at. Prints each run's status."""
     torch.set_num_threads(1)
-    trouble = {int(step): what for step, what in wanted.pop("trouble", {}).items()}
-    status, _ = train(Path(directory), Denoiser(trouble=trouble), resume=wanted.pop("resume", False), **wanted)
-    print(status)
+    for job in json.loads(jobs):
+        if "port" in job:
+            os.environ["MASTER_PORT"] = str(job.pop("port"))
+        arguments = job.pop("arguments", {})
+        if trouble := arguments.get("trouble"):
+            arguments["trouble"] = {int(step): what for step, what in trouble.items()}
+        recipe = RECIPES[job.pop("recipe", "denoiser")](**arguments)
+        status, _ = train(Path(job.pop("directory")), recipe, **job)
+        print(status, flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -1,28 +1,26 @@
 """The one training loop: steps, and what comes between them."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
-
-import torch
 
 from salticid.data.loader import Batches, train_batches
 from salticid.data.order import Order
 from salticid.data.source import Data
 from salticid.engine import checkpoint as checkpoints
-from salticid.engine.ema import Ema
+from salticid.engine.build import build
 from salticid.engine.evaluation import Stopped
 from salticid.engine.log import RunLog
 from salticid.engine.pace import StepBatches, Stopwatch
-from salticid.engine.parallel import Parallel, Ranks, shard
+from salticid.engine.parallel import Ranks
 from salticid.engine.recipe import Clock, Recipe
 from salticid.engine.settings import Settings
 from salticid.engine.signals import StopFlag
-from salticid.engine.state import TrainState, parameters_by_phase
-from salticid.engine.step import PhaseRunner, Report
+from salticid.engine.step import Report
 from salticid.engine.validation import Judge
-from salticid.engine.weights import trainable
 from salticid.errors import CheckpointError, ConfigError, UserError
 
 Status = Literal["finished", "interrupted"]
@@ -44,7 +42,9 @@ class Run:
         config: str,
         ranks: Ranks,
         stop: StopFlag,
+        micro_batch: int | None = None,
     ) -> None:
+        """`micro_batch`: samples at a time, by the word of the first rank; None: all of a rank."""
         trainer = settings.trainer
         if trainer.batch % ranks.world:
             raise ConfigError(f"trainer.batch is {trainer.batch}; it must be a multiple of the {ranks.world} ranks")
@@ -53,45 +53,9 @@ class Run:
         self.folder = directory / "checkpoints"
         self.train, self.val = data.train(), data.val()
         self.order = Order(len(self.train), trainer.batch, trainer.seed)
-        self.state = self._build()
-        self.judge = Judge(self.val, self.order, settings, log, ranks, stop)
-
-    def _build(self) -> TrainState:
-        """Bring the recipe to its device and its ranks, and make its optimisers."""
-        trainer, recipe, ranks = self.settings.trainer, self.recipe, self.ranks
-        if ranks.device.type == "cuda":
-            torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
-            if trainer.deterministic:
-                torch.use_deterministic_algorithms(True, warn_only=True)
-        recipe.to(ranks.device)
-        if trainer.channels_last:
-            recipe.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
-        recipe.train()
-        ranks.equalise(recipe)
-        if trainer.checkpoint_activations:
-            recipe.checkpoint_activations()
-        if trainer.compile:
-            for block in recipe.blocks():
-                block.compile()
-        if ranks.world > 1 and trainer.parallel == "fsdp":
-            shard(recipe, ranks)
-        groups = parameters_by_phase(recipe)
-        parallel = Parallel(recipe, groups, ranks)
-        runners = [
-            PhaseRunner(
-                phase,
-                groups[phase.name],
-                self.settings.optimizer.build(groups[phase.name].values()),
-                parallel,
-                batch=trainer.batch,
-                precision=trainer.precision,
-                clip=trainer.clip,
-            )
-            for phase in recipe.phases()
-        ]
-        ema = Ema(self.settings.ema, dict(trainable(recipe))) if self.settings.ema else None
         local = trainer.batch // ranks.world
-        return TrainState(recipe, runners, ema, min(int(trainer.micro_batch or local), local))
+        self.state = build(recipe, settings, ranks, min(ranks.broadcast(micro_batch) or local, local))
+        self.judge = Judge(self.val, self.order, settings, log, ranks, stop)
 
     # ---- beginning ------------------------------------------------------------------------------------------
 
@@ -116,7 +80,11 @@ class Run:
         if found is None and rejected:
             raise CheckpointError(f"no checkpoint in {self.folder} is whole: {'; '.join(rejected)}")
         if found is not None:
-            self.state.load(found, checkpoints.read_manifest(found)["progress"], self.ranks)
+            progress = checkpoints.read_manifest(found)["progress"]
+            self.state.load(found, progress, self.ranks)
+            if self.settings.trainer.micro_batch == "auto":
+                # Another size would mean another order of summation: the same run, but not bit for bit.
+                self.state.micro_batch = min(progress["micro_batch"], self.order.batch // self.ranks.world)
         self.log.rewind(self.state.step)
         for reason in rejected:
             self.log.event("checkpoint_rejected", self.state.step, message=f"passed over: {reason}")
@@ -125,22 +93,28 @@ class Run:
     # ---- the loop -------------------------------------------------------------------------------------------
 
     def loop(self) -> Status:
-        """Take steps until the last, or until a signal."""
+        """Take steps until the last, or until a signal; validate and save in between."""
         state, steps = self.state, self.settings.trainer.steps
-        batches = self._batches(range(state.step, steps))
-        self.stopwatch = Stopwatch(state.step, batches)
-        if state.step:
-            self._validate_if_due()
-        try:
+        with self.steps(steps) as step:
+            if state.step:
+                self._validate_if_due()
             while state.step < steps and not self.stopping:
-                self._step(batches)
+                step()
                 if not self.stopping:
                     self._validate_if_due()
                 if self.stopping or state.step == steps or state.step % self.settings.checkpoint.every == 0:
                     self.save()
+        return "interrupted" if self.stopping else "finished"
+
+    @contextmanager
+    def steps(self, until: int) -> Iterator[Callable[[], None]]:
+        """Gives a function that takes the next step, up to step `until`; data workers live as long as the block."""
+        batches = self._batches(range(self.state.step, until))
+        self.stopwatch = Stopwatch(self.state.step, batches)
+        try:
+            yield lambda: self._step(batches)
         finally:
             batches.close()
-        return "interrupted" if self.stopping else "finished"
 
     def _batches(self, steps: range) -> Batches:
         trainer = self.settings.trainer
@@ -177,7 +151,7 @@ class Run:
         if any_replaced:
             self._note_replaced(micro_batches.replaced)
         if self.log.wants(state.step):
-            self.log.step(state.step, _values(reports, lr, ema_decay))
+            self.log.step(state.step, _values(reports, len(state.runners) > 1, lr, ema_decay))
             self.log.speed(state.step, self.stopwatch.figures(state.step, trainer.batch, self.ranks.device))
         self.log.tick(state.step)
 
@@ -258,12 +232,12 @@ class Run:
         return path
 
 
-def _values(reports: dict[str, Report], lr: float, ema_decay: float | None) -> dict[str, float]:
+def _values(reports: dict[str, Report], several: bool, lr: float, ema_decay: float | None) -> dict[str, float]:
     """One flat line: with several phases, their names come first (`discriminator/loss`), and `loss` is the sum."""
     values: dict[str, float] = {"loss": math.fsum(r.loss for r in reports.values())}
     for name, report in reports.items():
-        prefix = f"{name}/" if len(reports) > 1 else ""
-        if prefix:
+        prefix = f"{name}/" if several else ""
+        if several:
             values[f"{prefix}loss"] = report.loss
         values |= {f"{prefix}{term}": value for term, value in report.terms.items()}
         values[f"{prefix}grad_norm"] = report.grad_norm

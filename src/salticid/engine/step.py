@@ -94,8 +94,9 @@ class PhaseRunner:
     def run(self, micro_batches: Iterable[MicroBatch], clock: Clock, lr: float) -> Report:
         """Take the step of this phase.
 
-        The gradient is that of Σ loss·weight / Σ weight over all micro-batches and ranks. The losses are multiplied by weight·world/batch as they come, the
-        gradients by batch / Σ weight (1 for plain means) once the sum is known; ranks are averaged by DDP or FSDP.
+        The gradient is that of Σ loss·weight / Σ weight over all micro-batches and ranks. The losses are multiplied
+        by weight·world/batch as they come, the gradients by batch / Σ weight (1 for plain means) once the sum is
+        known; DDP and FSDP take the mean over the ranks.
         """
         sums = _Sums()
         with self.parallel.only(self.phase.name):

@@ -1,14 +1,20 @@
 """Train a recipe: the settings of a run, and what can be done with them."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from salticid.data.source import Data
-from salticid.engine.log import RunLog
+from salticid.engine import microbatch
+from salticid.engine.log import LogConfig, RunLog
 from salticid.engine.loop import Run, Status
-from salticid.engine.parallel import joined, pick_device
+from salticid.engine.parallel import Ranks, joined, pick_device
 from salticid.engine.recipe import Recipe
+from salticid.engine.rehearsal import rehearse
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
 from salticid.engine.signals import StopFlag
 from salticid.engine.state import parameters_by_phase
@@ -48,13 +54,54 @@ class Trainer:
         """
         status = "failed"
         try:
-            with StopFlag() as stop, joined(self._device(), self.settings.trainer.timeout) as ranks:
-                run = Run(self.recipe, self.data, self.directory, self.settings, self.log, self.config, ranks, stop)
+            device = pick_device(self.settings.trainer.device)
+            micro_batch = self._micro_batch(device, self.directory, known=resume)
+            with StopFlag() as stop, joined(device, self.settings.trainer.timeout) as ranks:
+                run = self._run(self.directory, self.log, ranks, stop, micro_batch)
                 run.resume() if resume else run.begin()
                 status = run.loop()
                 return status
         finally:
             self.log.close(status)
 
-    def _device(self) -> torch.device:
-        return pick_device(self.settings.trainer.device)
+    def dry_run(self) -> dict[str, float]:
+        """One of everything (see `rehearse`), in a directory of its own that is removed; the run itself is not begun.
+
+        Raises:
+            UserError: what would stop the run as well.
+        """
+        device = pick_device(self.settings.trainer.device)
+        with (
+            StopFlag() as stop,
+            joined(device, self.settings.trainer.timeout) as ranks,
+            _scratch(self.directory) as place,
+        ):
+            trainer = self.settings.trainer
+            log = RunLog(place, LogConfig(), steps=trainer.steps, batch=trainer.batch, quiet=True)
+            micro_batch = self._micro_batch(device, place, known=False)
+            directory = Path(ranks.broadcast(str(place)))
+            return rehearse(self._run(directory, log, ranks, stop, micro_batch))
+
+    def _run(self, directory: Path, log: RunLog, ranks: Ranks, stop: StopFlag, micro_batch: int | None) -> Run:
+        return Run(self.recipe, self.data, directory, self.settings, log, self.config, ranks, stop, micro_batch)
+
+    def _micro_batch(self, device: torch.device, directory: Path, known: bool) -> int | None:
+        """What the settings say; where they say `auto`, what is found by trial on the first rank, and noted in
+        `directory`, or with `known` what was noted there before."""
+        wanted = self.settings.trainer.micro_batch
+        if wanted != "auto" or os.environ.get("RANK", "0") != "0":
+            return None if wanted == "auto" else wanted
+        found = microbatch.recall(directory) if known else None
+        if found is None:
+            world = int(os.environ.get("WORLD_SIZE", 1))
+            found = microbatch.find(self.recipe, self.data.train(), self.settings, device, world)
+            microbatch.remember(directory, found)
+        return found
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    """A folder on the disk of `directory`, for a while."""
+    parent = next((path for path in directory.absolute().parents if path.is_dir()), None)
+    with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=parent) as place:
+        yield Path(place)

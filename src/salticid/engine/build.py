@@ -1,0 +1,51 @@
+"""From a recipe and settings to something that can take steps."""
+
+import torch
+
+from salticid.engine.ema import Ema
+from salticid.engine.parallel import Parallel, Ranks, shard
+from salticid.engine.recipe import Recipe
+from salticid.engine.settings import Settings, TrainerConfig
+from salticid.engine.state import TrainState, parameters_by_phase
+from salticid.engine.step import PhaseRunner
+from salticid.engine.weights import trainable
+
+
+def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) -> TrainState:
+    """Bring the recipe to its device and its ranks, and make its optimisers and its average."""
+    trainer = settings.trainer
+    _prepare(recipe, trainer, ranks)
+    groups = parameters_by_phase(recipe)
+    parallel = Parallel(recipe, groups, ranks)
+    runners = [
+        PhaseRunner(
+            phase,
+            groups[phase.name],
+            settings.optimizer.build(groups[phase.name].values()),
+            parallel,
+            batch=trainer.batch,
+            precision=trainer.precision,
+            clip=trainer.clip,
+        )
+        for phase in recipe.phases()
+    ]
+    ema = Ema(settings.ema, dict(trainable(recipe))) if settings.ema else None
+    return TrainState(recipe, runners, ema, micro_batch)
+
+
+def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:
+    if ranks.device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
+        torch.use_deterministic_algorithms(trainer.deterministic, warn_only=True)
+    recipe.to(ranks.device)
+    if trainer.channels_last:
+        recipe.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+    recipe.train()
+    ranks.equalise(recipe)
+    if trainer.checkpoint_activations:
+        recipe.checkpoint_activations()
+    if trainer.compile:
+        for block in recipe.blocks():
+            block.compile()
+    if ranks.world > 1 and trainer.parallel == "fsdp":
+        shard(recipe, ranks)

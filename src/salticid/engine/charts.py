@@ -160,8 +160,8 @@ def widened(low: float, high: float) -> tuple[float, float]:
 def ticks(low: float, high: float, about: int, finest: float = 0.0) -> list[tuple[float, str]]:
     """About so many round numbers within a range, `finest` apart at least, and how to write them."""
     raw = max((high - low) / about, finest)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999 and m * power >= finest)
+    power = 10.0 ** math.floor(math.log10(0.75 * raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= max(0.75 * raw, finest))
     values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     largest = max(abs(low), abs(high))
     if largest < 0.01:

@@ -41,7 +41,7 @@ def validation(files: RunFiles) -> str:
             x, y = tracks.setdefault(metric, {}).setdefault((variant, str(line.get("weights", ""))), ([], []))
             x.append(line["step"])
             y.append(value)
-    cards = [curve(metric, merged(lines)) for metric, lines in tracks.items()]
+    cards = [curve(metric, merged(metric, lines)) for metric, lines in tracks.items()]
     return section("validation", "Validation", f'<div class="charts">{"".join(cards)}</div>' if cards else "")
 
 
@@ -57,7 +57,7 @@ def collect(journal: Journal, kind: str, leave: Sequence[str] = ()) -> Track:
     return tracks
 
 
-def merged(lines: dict[tuple[str, str], tuple[list[float], list[float]]]) -> list[Series]:
+def merged(metric: str, lines: dict[tuple[str, str], tuple[list[float], list[float]]]) -> list[Series]:
     """Series of (variant, weights): a colour a variant, raw weights dashed where there are others, and those that
     do not depend on the weights (baselines) only once."""
     variants = list(dict.fromkeys(variant for variant, _ in lines))
@@ -67,7 +67,7 @@ def merged(lines: dict[tuple[str, str], tuple[list[float], list[float]]]) -> lis
         same = [w for w in siblings if lines[variant, w] == (x, y)]
         if same and min(same) < weights:
             continue
-        name = variant if same else " · ".join(part for part in (variant, weights) if part)
+        name = " · ".join(part for part in (variant, "" if same else weights) if part) or metric
         dashed = weights == "raw" and bool(siblings) and not same
         series.append(Series(name, x, y, colour=variants.index(variant), dashed=dashed))
     return series

@@ -13,6 +13,9 @@ from salticid.engine.pictures import Picture, find_pictures
 
 Metrics = dict[str, float]
 
+FACTS = ("step", "weights", "ema_updates", "samples", "overrides")
+"""What an evaluation tells about itself."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -20,9 +23,11 @@ class Evaluation:
 
     name: str
     facts: dict[str, Any]
-    """step, weights, ema_updates, samples: as far as given."""
+    """step, weights, ema_updates, samples, overrides: as far as given."""
     metrics: Metrics
     baselines: frozenset[str]
+    picture: Picture | None = None
+    """`evaluation/*.png` of the same name."""
 
 
 @dataclass
@@ -59,7 +64,7 @@ def read_run(run_dir: Path) -> RunFiles:
     for path in sorted((run_dir / "evaluation").glob("*.json")):
         content = _json(path, files.problems)
         if isinstance(content, dict) and isinstance(content.get("metrics"), dict):
-            files.evaluations.append(_evaluation(path.stem, content))
+            files.evaluations.append(_evaluation(path, content))
         elif content is not None:
             files.problems.append(f"{path.relative_to(run_dir)}: no metrics in it")
     return files
@@ -98,14 +103,15 @@ def unchanging(validations: Sequence[Metrics]) -> frozenset[str]:
     return frozenset(variants - moving)
 
 
-def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
+def _evaluation(path: Path, content: dict[str, Any]) -> Evaluation:
     given = content.get("baselines")
     baselines = given if isinstance(given, dict) else {}
     metrics = numbers(content["metrics"])
     for baseline, values in baselines.items():
         metrics |= {f"{metric}/{baseline}": value for metric, value in numbers(values).items()}
-    facts = {key: content[key] for key in ("step", "weights", "ema_updates", "samples") if key in content}
-    return Evaluation(name, facts, metrics, frozenset(baselines))
+    facts = {key: content[key] for key in FACTS if content.get(key) not in (None, {}, [])}
+    picture = Picture(0, path.stem, path.with_suffix(".png"))
+    return Evaluation(path.stem, facts, metrics, frozenset(baselines), picture if picture.path.is_file() else None)
 
 
 def _text(path: Path, problems: list[str]) -> str:

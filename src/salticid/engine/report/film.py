@@ -6,8 +6,10 @@ from salticid.engine.report.html import section, text
 
 MOST = 40
 """Pictures in a report, all names together."""
-BUDGET = 5_500_000
-"""Bytes for all pictures, before base64 makes them a third larger."""
+BUDGET = 5_000_000
+"""Bytes for the pictures of training, before base64 makes them a third larger."""
+STILL = 200_000
+"""Bytes for the picture of one evaluation."""
 
 
 def pictures(files: RunFiles) -> str:
@@ -26,6 +28,18 @@ def pictures(files: RunFiles) -> str:
         if frames:
             parts.append(film(name, frames, str(legends.get(_key(found[-1])) or ""), len(films[name])))
     return section("pictures", "Pictures", *parts)
+
+
+def still(picture: Picture, files: RunFiles) -> str:
+    """One picture, of an evaluation."""
+    frame = embed(picture, STILL)
+    if frame is None:
+        files.problems.append(f"evaluation: {picture.path.name} not readable")
+        return ""
+    legends = [line.get("legend") for line in files.journal.of("picture")]
+    size = f'width="{frame.width}" height="{frame.height}"'
+    image = f'<img src="{frame.address}" {size} alt="pictures of the evaluation {text(picture.name)}">'
+    return f'<div class="still">{image}</div><p class="note">{text((legends or [""])[-1] or "")}</p>'
 
 
 def film(name: str, frames: list[Embedded], legend: str, total: int) -> str:

@@ -1,5 +1,6 @@
 """The head of a report: how the run stands, its main figures, and what happened to it."""
 
+import math
 import statistics
 import time
 from typing import Any
@@ -23,7 +24,7 @@ def status(files: RunFiles) -> str:
     if not files.journal.lines:
         return "empty"
     if ends and ends[-1]["kind"] == "end":
-        return str(ends[-1].get("status", "ended"))
+        return str(ends[-1].get("status", "")).strip() or "ended"
     silent = time.time() - (files.run_dir / FILE).stat().st_mtime
     return "running" if silent < ALIVE else "broken off"
 
@@ -56,12 +57,11 @@ def headline(files: RunFiles) -> str:
     """The figures one looks for first."""
     journal = files.journal
     tiles = [_loss_tile(journal), _metric_tile(files)]
-    speed = [numbers(line) for line in journal.of("speed")]
-    if rates := [s["samples_per_s"] for s in speed if "samples_per_s" in s]:
-        tiles.append(("speed", f"{number(statistics.median(rates), 3)}", "samples/s, median"))
-    if waits := [s["data_wait"] for s in speed if "data_wait" in s]:
+    if rates := column(journal, "samples_per_s"):
+        tiles.append(("speed", number(statistics.median(rates), 3), "samples/s, median"))
+    if waits := column(journal, "data_wait"):
         tiles.append(("data wait", f"{100 * statistics.fmean(waits):.1f} %", "of the time, mean"))
-    if sizes := [s["memory"] for s in speed if s.get("memory")]:
+    if sizes := column(journal, "memory"):
         tiles.append(("memory", memory(max(sizes)), "peak"))
     if spent := time_spent(journal):
         tiles.append(("time", duration(spent), "in training, all sessions"))
@@ -72,14 +72,21 @@ def headline(files: RunFiles) -> str:
     return f'<div class="tiles">{cells}</div>' if cells else ""
 
 
+def column(journal: Journal, name: str) -> list[float]:
+    """The finite values of a figure in the `speed` lines."""
+    values = [numbers(line).get(name, math.nan) for line in journal.of("speed")]
+    return [value for value in values if math.isfinite(value)]
+
+
 def time_spent(journal: Journal) -> float:
     """Seconds, over all processes that worked on the run, as far as the log has them."""
     sessions = [0.0]
     for line in journal.lines:
         if line["kind"] == "start":
             sessions.append(0.0)
-        elif line["kind"] == "speed":
-            sessions[-1] = max(sessions[-1], numbers(line).get("elapsed", 0.0))
+        elapsed = numbers(line).get("elapsed", 0.0)
+        if line["kind"] == "speed" and math.isfinite(elapsed):
+            sessions[-1] = max(sessions[-1], elapsed)
     return sum(sessions)
 
 
@@ -130,7 +137,7 @@ def _when(stamp: Any) -> str:
 
 def _loss_tile(journal: Journal) -> tuple[str, str, str] | None:
     points = [(line["step"], values["loss"]) for line in journal.of("step") if "loss" in (values := numbers(line))]
-    finite = [(x, y) for x, y in points if abs(y) < float("inf")]
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
     return ("loss", number(running_mean(finite)[-1][1]), f"running mean, step {finite[-1][0]}") if finite else None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from salticid.engine.figures import number
 from salticid.engine.journal import Line
 from salticid.engine.report.files import Metrics, RunFiles, higher_is_better, numbers, split_name, unchanging
+from salticid.engine.report.film import still
 from salticid.engine.report.html import card, folded, section, table, text
 
 RECENT = 4
@@ -25,6 +26,8 @@ def results(files: RunFiles) -> str:
         facts = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in evaluation.facts.items())
         title = f"Evaluation {evaluation.name}" + (f": {facts}" if facts else "")
         shown = metrics_table(evaluation.metrics, baselines | evaluation.baselines)
+        if evaluation.picture is not None and place < RECENT:
+            shown += still(evaluation.picture, files)
         blocks.append(card(f"<h3>{text(title)}</h3>{shown}") if place < RECENT else folded(title, shown))
     for weights in dict.fromkeys(str(line.get("weights", "raw")) for line in lines):
         own = [line for line in lines if str(line.get("weights", "raw")) == weights]

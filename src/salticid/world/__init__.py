@@ -1,8 +1,20 @@
 """The procedural world: ray-cast rooms and landscapes that any camera can look at, with exact ground truth."""
 
+from salticid.world.flow import Flow, flow, orbit
 from salticid.world.make import make_scene
 from salticid.world.render import Frame, render, render_many, render_rig
 from salticid.world.samples import WorldPanoramas
 from salticid.world.scene import Scene
 
-__all__ = ["Frame", "Scene", "WorldPanoramas", "make_scene", "render", "render_many", "render_rig"]
+__all__ = [
+    "Flow",
+    "Frame",
+    "Scene",
+    "WorldPanoramas",
+    "flow",
+    "make_scene",
+    "orbit",
+    "render",
+    "render_many",
+    "render_rig",
+]

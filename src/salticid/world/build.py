@@ -53,9 +53,7 @@ class Builder:
 
     # solids: centre is (right, height, forward) in the body's frame --------------------------------------------
 
-    def box(
-        self, body: int, centre: Vector, half: Vector, faces: Faces, yaw: float = 0.0, pitch: float = 0.0
-    ) -> None:
+    def box(self, body: int, centre: Vector, half: Vector, faces: Faces, yaw: float = 0.0, pitch: float = 0.0) -> None:
         """A box of half-sizes (right, up, forward), turned by `pitch` about its right axis, then by `yaw`."""
         c, s = math.cos(yaw), math.sin(yaw)
         cp, sp = math.cos(pitch), math.sin(pitch)

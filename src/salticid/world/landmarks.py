@@ -10,7 +10,7 @@ from salticid.world.materials import hsv, material, scaled
 def _leaves(b: Builder) -> int:
     hue = b.random.choice([0.25, 0.28, 0.32, 0.36, 0.12, 0.06]) + b.random.gauss(0, 0.02)
     colour = hsv(hue, b.random.uniform(0.45, 0.75), b.random.uniform(0.4, 0.65))
-    return b.paint(b.palette.ground(colour, wave_u=5.0, wave_v=5.0, grain=0.4))
+    return b.paint(b.palette.ground(colour, wave_u=5.0, wave_v=5.0, grain=0.4, dot=0.0))
 
 
 def tree(b: Builder, body: int) -> None:
@@ -43,11 +43,13 @@ def bush(b: Builder, body: int) -> None:
 
 
 def rock(b: Builder, body: int) -> None:
-    stone = b.paint(b.palette.ground(b.palette.grey(0.45, 0.75), wave_u=3.0, wave_v=3.0))
+    stone = b.paint(b.palette.ground(b.palette.grey(0.45, 0.75), wave_u=3.0, wave_v=3.0, dot=0.0))
     for _ in range(b.random.randint(1, 3)):
         size = b.random.uniform(0.25, 0.7)
         half = (size, size * b.random.uniform(0.4, 0.9), size * b.random.uniform(0.6, 1.2))
-        b.ball(body, (b.random.gauss(0, 0.3), size * 0.2, b.random.gauss(0, 0.3)), half, stone, yaw=b.random.uniform(0, 3))
+        b.ball(
+            body, (b.random.gauss(0, 0.3), size * 0.2, b.random.gauss(0, 0.3)), half, stone, yaw=b.random.uniform(0, 3)
+        )
 
 
 def bench(b: Builder, body: int) -> None:
@@ -64,12 +66,15 @@ def barrel(b: Builder, body: int) -> None:
 
 
 def bale(b: Builder, body: int) -> None:
-    hay = b.paint(b.palette.ground(hsv(0.12, 0.55, 0.8), wave_u=9.0, wave_v=3.0))
+    hay = b.paint(b.palette.ground(hsv(0.12, 0.55, 0.8), wave_u=9.0, wave_v=3.0, dot=0.0))
     b.axle(body, (0, 0.55, 0), 0.55, 0.5, hay)
 
 
 def lamp_post(b: Builder, body: int) -> None:
-    metal, glass = b.paint(b.palette.plain(b.palette.grey(0.1, 0.35), gloss=0.5)), b.paint(b.palette.lamp((1.0, 0.95, 0.8), 0.7))
+    metal, glass = (
+        b.paint(b.palette.plain(b.palette.grey(0.1, 0.35), gloss=0.5)),
+        b.paint(b.palette.lamp((1.0, 0.95, 0.8), 0.7)),
+    )
     height = b.random.uniform(2.4, 3.6)
     b.cylinder(body, (0, height / 2, 0), 0.05, height / 2, metal)
     b.cylinder(body, (0, 0.15, 0), 0.12, 0.15, metal)
@@ -78,7 +83,9 @@ def lamp_post(b: Builder, body: int) -> None:
 
 def person(b: Builder, body: int) -> None:
     random = b.random
-    skin = b.paint(b.palette.plain(hsv(random.uniform(0.04, 0.08), random.uniform(0.3, 0.6), random.uniform(0.45, 0.9))))
+    skin = b.paint(
+        b.palette.plain(hsv(random.uniform(0.04, 0.08), random.uniform(0.3, 0.6), random.uniform(0.45, 0.9)))
+    )
     coat, legs = b.paint(b.palette.toy()), b.paint(b.palette.plain(b.palette.grey(0.15, 0.5)))
     tall = random.uniform(0.85, 1.05)
     for side in (-1, 1):
@@ -91,10 +98,15 @@ def car(b: Builder, body: int) -> None:
     random = b.random
     paint = b.paint(b.palette.plain(b.palette.any_vivid(), gloss=1.0))
     glass, tyre = b.paint(b.palette.plain((0.03, 0.05, 0.08), gloss=1.0)), b.paint(b.palette.plain((0.02, 0.02, 0.02)))
-    hub, white, red = (b.paint(b.palette.plain(c, gloss=0.6, glow=g)) for c, g in (((0.5, 0.5, 0.5), 0.0), ((0.9, 0.9, 0.8), 0.5), ((0.8, 0.03, 0.03), 0.4)))
+    hub, white, red = (
+        b.paint(b.palette.plain(c, gloss=0.6, glow=g))
+        for c, g in (((0.5, 0.5, 0.5), 0.0), ((0.9, 0.9, 0.8), 0.5), ((0.8, 0.03, 0.03), 0.4))
+    )
     back, roof = random.uniform(-0.6, -0.1), random.uniform(0.65, 1.15)
     b.box(body, (0, 0.55, 0), (0.8, 0.27, 1.9), paint)
-    b.slab(body, (0, 1.05, back), (0.7, 0, 0), (0, 0.25, -0.12), (0, 0, roof), (glass, glass, paint, paint, glass, glass))
+    b.slab(
+        body, (0, 1.05, back), (0.7, 0, 0), (0, 0.25, -0.12), (0, 0, roof), (glass, glass, paint, paint, glass, glass)
+    )
     b.box(body, (0, 1.31, back - 0.12), (0.66, 0.02, roof * 0.95), paint)
     for x in (-0.78, 0.78):
         for z in (-1.2, 1.2):
@@ -108,14 +120,61 @@ def house(b: Builder, body: int, wide: float, deep: float) -> None:
     """Walls, a gable roof, a door and windows."""
     random = b.random
     height, pitch = random.uniform(2.4, 5.0), random.uniform(0.8, 1.6)
-    wall = b.paint(random.choice([b.palette.bricks, b.palette.bricks, b.palette.planks, lambda: b.palette.plain(b.palette.pale()), lambda: b.palette.plain(b.palette.vivid())])())
+    wall = b.paint(
+        random.choice(
+            [
+                b.palette.bricks,
+                b.palette.bricks,
+                b.palette.planks,
+                lambda: b.palette.plain(b.palette.pale()),
+                lambda: b.palette.plain(b.palette.vivid()),
+            ]
+        )()
+    )
     tile = hsv(random.choice([0.02, 0.05, 0.6, 0.0]), random.uniform(0.2, 0.7), random.uniform(0.3, 0.65))
-    roof = b.paint(material(tile, scaled(tile, 0.6), scaled(tile, 0.3), cell_u=0.3, cell_v=0.22, bond=0.5, line_width=0.012, pick=0.6, tint=0.4))
-    frame, door = b.paint(b.palette.plain(b.palette.pale())), b.paint(b.palette.wood(b.palette.vivid()))
-    glass = b.paint(b.palette.plain(hsv(0.58, 0.3, 0.5), gloss=1.0, marble=0.7, line_width=0.02, cell_u=0.45, cell_v=0.6))
+    roof = b.paint(
+        material(
+            tile,
+            scaled(tile, 0.6),
+            scaled(tile, 0.3),
+            cell_u=0.3,
+            cell_v=0.22,
+            bond=0.5,
+            line_width=0.012,
+            pick=0.6,
+            tint=0.4,
+        )
+    )
+    door = b.paint(b.palette.wood(b.palette.vivid()))
+    sky, frame = hsv(0.58, 0.3, random.uniform(0.3, 0.6)), b.palette.pale()
+    pane = (
+        {"cell_u": 1.0, "cell_v": 1.24, "line_width": 0.08}
+        if random.random() < 0.5
+        else {"cell_u": 0.5, "cell_v": 0.62, "line_width": 0.04}
+    )
+    glass = b.paint(
+        material(
+            sky,
+            scaled(sky, 1.8),
+            frame,
+            gloss=1.0,
+            marble=0.8,
+            wave_u=1.3,
+            wave_v=2.1,
+            phase=random.uniform(0, 9),
+            **pane,
+        )
+    )
     b.box(body, (0, height / 2, 0), (wide, height / 2, deep), wall)
     overhang = 1.12
-    b.slab(body, (0, height, 0), (0, pitch * overhang / 2, deep * overhang / 2), (0, pitch * overhang / 2, -deep * overhang / 2), (wide * 1.06, 0, 0), roof)
+    b.slab(
+        body,
+        (0, height, 0),
+        (0, pitch * overhang / 2, deep * overhang / 2),
+        (0, pitch * overhang / 2, -deep * overhang / 2),
+        (wide * 1.06, 0, 0),
+        roof,
+    )
     b.box(body, (random.uniform(-0.5, 0.5) * wide, height + pitch * 0.7, -deep * 0.3), (0.25, 0.8, 0.25), wall)
     place = random.uniform(-0.3, 0.3) * wide
     b.box(body, (place, 1.0, deep), (0.5, 1.0, 0.06), door)
@@ -125,15 +184,16 @@ def house(b: Builder, body: int, wide: float, deep: float) -> None:
             x = wide * ((2 * i + 1) / columns - 1)
             if floor == 0 and abs(x - place) < 1.0:
                 continue
-            b.box(body, (x, 1.45 + 2.2 * floor, deep), (0.5, 0.62, 0.05), frame)
-            b.box(body, (x, 1.45 + 2.2 * floor, deep), (0.42, 0.54, 0.07), glass)
+            b.box(body, (x, 1.45 + 2.2 * floor, deep), (0.5, 0.62, 0.05), glass)
 
 
 def hut(b: Builder, body: int, wide: float, deep: float) -> None:
     """A cube with a dome."""
     random = b.random
     height = random.uniform(2.0, 3.4)
-    wall = b.paint(random.choice([b.palette.plain(b.palette.pale()), b.palette.plain(b.palette.brown()), b.palette.bricks()]))
+    wall = b.paint(
+        random.choice([b.palette.plain(b.palette.pale()), b.palette.plain(b.palette.brown()), b.palette.bricks()])
+    )
     dome, dark = b.paint(b.palette.toy()), b.paint(b.palette.wood(hsv(0.07, 0.5, 0.3)))
     b.box(body, (0, height / 2, 0), (wide, height / 2, deep), wall)
     b.ball(body, (0, height, 0), (wide * 0.85, wide * random.uniform(0.5, 0.9), deep * 0.85), dome)
@@ -197,7 +257,13 @@ def statue(b: Builder, body: int) -> None:
     height = 0.8
     for _ in range(random.randint(2, 4)):
         half, radius = random.uniform(0.15, 0.45), random.uniform(0.15, 0.38)
-        b.ball(body, (0, height + half, 0), (radius, half, random.uniform(0.15, 0.38)), stone, yaw=random.uniform(0, math.pi))
+        b.ball(
+            body,
+            (0, height + half, 0),
+            (radius, half, random.uniform(0.15, 0.38)),
+            stone,
+            yaw=random.uniform(0, math.pi),
+        )
         height += 1.8 * half
 
 

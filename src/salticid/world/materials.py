@@ -173,9 +173,28 @@ class Palette:
         return material(self.any_vivid(), self.any_vivid(), self.any_vivid(), marble=1.0, rough=0.6, **look, **spots)
 
     def ground(self, colour: Colour, **fields: float) -> list[float]:
-        """Grass, earth or sand: blotches over a fine grain."""
-        look = self._wave(0.35, 0.9) | {"marble": 0.9, "grain": 0.25, "rough": 2.2, "warp": 2.2} | fields
-        return material(colour, scaled(colour, self.random.uniform(0.45, 0.7)), **look)
+        """Grass, earth, sand or leaves: blotches over a fine grain, sometimes with flowers or pebbles."""
+        random = self.random
+        look = self._wave(0.9, 2.2) | {"marble": 0.9, "grain": random.uniform(0.3, 0.5), "rough": 2.5, "warp": 2.2}
+        if random.random() < 0.5:
+            cell = random.uniform(0.25, 0.6)
+            look |= {"cell_u": cell, "cell_v": cell, "dot": random.uniform(0.012, 0.04), "random_bond": 1.0}
+        spots = random.choice([self.pale(), scaled(colour, 0.3), scaled(colour, 1.6)])
+        return material(colour, scaled(colour, random.uniform(0.4, 0.65)), spots, **(look | fields))
+
+    def asphalt(self) -> list[float]:
+        """Grey slabs with a coarse grain and dark joints."""
+        random, colour = self.random, self.grey(0.25, 0.5)
+        cells = {"cell_u": random.uniform(1.5, 4), "cell_v": random.uniform(2, 6), "bond": random.choice([0, 0.5])}
+        look = self._wave(4, 9) | {
+            "grain": 0.3,
+            "rough": 2.5,
+            "warp": 2.5,
+            "marble": 0.5,
+            "line_width": 0.02,
+            "tint": 0.25,
+        }
+        return material(colour, scaled(colour, 0.7), scaled(colour, 0.4), **(look | cells))
 
     def lamp(self, colour: Colour, glow: float = 1.0) -> list[float]:
         return material(colour, glow=glow)

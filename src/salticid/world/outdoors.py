@@ -41,7 +41,11 @@ def _weather(b: Builder) -> tuple[Sky, Light]:
         sun, ambient, cover = (1.8, 1.7, 1.5), 0.7, random.uniform(0.1, 0.6)
     towards = (math.sin(azimuth) * math.cos(elevation), -math.sin(elevation), math.cos(azimuth) * math.cos(elevation))
     ground = hsv(random.uniform(0.08, 0.3), 0.3, 0.55)
-    hills = hsv(random.choice([0.3, 0.38, 0.55, 0.62, 0.08]) + random.gauss(0, 0.03), random.uniform(0.2, 0.5), random.uniform(0.35, 0.6))
+    hills = hsv(
+        random.choice([0.3, 0.38, 0.55, 0.62, 0.08]) + random.gauss(0, 0.03),
+        random.uniform(0.2, 0.5),
+        random.uniform(0.35, 0.6),
+    )
     sky = Sky(
         torch.tensor(zenith), torch.tensor(horizon), torch.tensor(ground), torch.tensor(hills),
         cover, phase, random.uniform(0.02, 0.16), random.uniform(0.002, 0.008),
@@ -77,7 +81,12 @@ def _paving(b: Builder) -> list[float]:
 
 
 def scatter(
-    b: Builder, count: int, near: float, far: float, things: list[tuple[Callable[[Builder, int], None], float]], inside: Callable[[float, float], bool] = lambda x, z: True
+    b: Builder,
+    count: int,
+    near: float,
+    far: float,
+    things: list[tuple[Callable[[Builder, int], None], float]],
+    inside: Callable[[float, float], bool] = lambda x, z: True,
 ) -> None:
     """Things with the radius of the circle that each needs, at random in a ring around the rig."""
     random = b.random
@@ -98,12 +107,14 @@ def _street(b: Builder) -> None:
     random = b.random
     _ground(b, random.choice([_grass, _paving, _sand])(b))
     half, middle = random.uniform(2.8, 4.5), random.uniform(-4.5, 4.5)
-    asphalt = b.palette.grey(0.2, 0.4)
-    road = b.paint(b.palette.plain(asphalt, wave_u=5.0, wave_v=5.0, grain=0.2, rough=2.0))
+    asphalt = b.palette.asphalt()
+    road = b.paint(asphalt)
     body = b.body(middle, 0)
     b.box(body, (0, -0.01, 0), (half, 0.02, 150), road)
     paint = hsv(0.13, random.choice([0, 0.6]), 0.95)
-    dash = material(asphalt, paint, cell_u=50.0, cell_v=random.uniform(1.2, 2.5), check=1.0)
+    dash = material(
+        (asphalt[0], asphalt[1], asphalt[2]), paint, cell_u=50.0, cell_v=random.uniform(1.2, 2.5), check=1.0
+    )
     line = b.paint(material(paint))
     b.box(body, (0, 0, 0), (0.07, 0.014, 150), b.paint(dash))
     kerb = b.paint(_paving(b))
@@ -112,8 +123,21 @@ def _street(b: Builder) -> None:
         b.box(body, (side * (half + 1.1), 0, 0), (1.1, 0.09, 150), kerb)
     _houses(b, middle, half + 2.4)
     for side in (-1, 1):
-        _row(b, middle + side * (half + 0.6), landmarks.lamp_post if random.random() < 0.5 else landmarks.tree, 0.6, random.uniform(6, 12))
-    scatter(b, 10, 3, 14, [(landmarks.bench, 0.9), (landmarks.tree, 1.2), (landmarks.barrel, 0.5), (landmarks.person, 0.4)], lambda x, z: abs(x - middle) > half + 0.5)
+        _row(
+            b,
+            middle + side * (half + 0.6),
+            landmarks.lamp_post if random.random() < 0.5 else landmarks.tree,
+            0.6,
+            random.uniform(6, 12),
+        )
+    scatter(
+        b,
+        10,
+        3,
+        14,
+        [(landmarks.bench, 0.9), (landmarks.tree, 1.2), (landmarks.barrel, 0.5), (landmarks.person, 0.4)],
+        lambda x, z: abs(x - middle) > half + 0.5,
+    )
     for _ in range(random.randint(2, 4)):
         lane, z = middle + random.choice([-1, 1]) * half * 0.5, random.uniform(-14, 22)
         ahead = 1 if lane < middle else -1
@@ -127,8 +151,8 @@ def _street(b: Builder) -> None:
 def _houses(b: Builder, middle: float, setback: float) -> None:
     random = b.random
     for side in (-1, 1):
-        z = -24.0 + random.uniform(0, 5)
-        while z < 30:
+        z = -20.0 + random.uniform(0, 5)
+        while z < 22:
             wide, deep = random.uniform(2.5, 4.5), random.uniform(2.5, 4.0)
             x = middle + side * (setback + deep + random.uniform(0, 1.5))
             if random.random() < 0.85 and b.free(x, z + wide, max(wide, deep) * 0.9, clearance=1.0):
@@ -150,13 +174,27 @@ def _park(b: Builder) -> None:
     random = b.random
     _ground(b, _grass(b))
     way = b.paint(random.choice([_sand, _paving])(b))
-    b.box(b.body(random.uniform(-1, 1), 0, random.uniform(-0.3, 0.3)), (0, -0.01, 0), (random.uniform(0.8, 1.6), 0.02, 60), way)
+    b.box(
+        b.body(random.uniform(-1, 1), 0, random.uniform(-0.3, 0.3)),
+        (0, -0.01, 0),
+        (random.uniform(0.8, 1.6), 0.02, 60),
+        way,
+    )
     if random.random() < 0.6:
         b.box(b.body(0, random.uniform(-8, 12), random.uniform(1.2, 1.9)), (0, -0.012, 0), (1.0, 0.02, 60), way)
-    things = [(landmarks.tree, 1.5), (landmarks.tree, 1.5), (landmarks.conifer, 1.3), (landmarks.bush, 0.7), (landmarks.bench, 0.9), (landmarks.rock, 0.8), (landmarks.person, 0.4), (landmarks.lamp_post, 0.4)]
+    things = [
+        (landmarks.tree, 1.5),
+        (landmarks.tree, 1.5),
+        (landmarks.conifer, 1.3),
+        (landmarks.bush, 0.7),
+        (landmarks.bench, 0.9),
+        (landmarks.rock, 0.8),
+        (landmarks.person, 0.4),
+        (landmarks.lamp_post, 0.4),
+    ]
     if random.random() < 0.5:
         things.append((landmarks.pavilion, 2.8))
-    scatter(b, random.randint(14, 22), 2.5, 24, things)
+    scatter(b, random.randint(16, 26), 2.0, 20, things)
     _walkers(b)
 
 
@@ -171,8 +209,17 @@ def _ruins(b: Builder) -> None:
         if b.free(x, z, 0.7, clearance=1.0):
             b.taken.append((x, z, 0.7))
             landmarks.column(b, b.body(x, z, angle), stone)
-    things = [(landmarks.statue, 0.8), (landmarks.rock, 0.8), (landmarks.rock, 0.8), (landmarks.arch, 1.7), (landmarks.wall, 2.0), (landmarks.bush, 0.7), (landmarks.steps, 1.6), (landmarks.barrel, 0.5)]
-    scatter(b, random.randint(9, 15), 2.5, 16, things)
+    things = [
+        (landmarks.statue, 0.8),
+        (landmarks.rock, 0.8),
+        (landmarks.rock, 0.8),
+        (landmarks.arch, 1.7),
+        (landmarks.wall, 2.0),
+        (landmarks.bush, 0.7),
+        (landmarks.steps, 1.6),
+        (landmarks.barrel, 0.5),
+    ]
+    scatter(b, random.randint(12, 20), 2.0, 14, things)
     _walkers(b)
 
 
@@ -184,9 +231,19 @@ def _village(b: Builder) -> None:
         x, z, size = distance * math.sin(angle), distance * math.cos(angle), random.uniform(1.4, 2.8)
         if b.free(x, z, size * 1.4, clearance=1.2):
             b.taken.append((x, z, size * 1.4))
-            random.choice([landmarks.hut, landmarks.house, landmarks.tent])(b, b.body(x, z, angle + math.pi + random.gauss(0, 0.3)), size, size)
-    things = [(landmarks.cypress, 0.7), (landmarks.bush, 0.7), (landmarks.barrel, 0.5), (landmarks.bale, 0.8), (landmarks.rock, 0.8), (landmarks.person, 0.4), (landmarks.fence, 1.6)]
-    scatter(b, random.randint(10, 16), 2.2, 16, things)
+            random.choice([landmarks.hut, landmarks.house, landmarks.tent])(
+                b, b.body(x, z, angle + math.pi + random.gauss(0, 0.3)), size, size
+            )
+    things = [
+        (landmarks.cypress, 0.7),
+        (landmarks.bush, 0.7),
+        (landmarks.barrel, 0.5),
+        (landmarks.bale, 0.8),
+        (landmarks.rock, 0.8),
+        (landmarks.person, 0.4),
+        (landmarks.fence, 1.6),
+    ]
+    scatter(b, random.randint(14, 22), 2.0, 14, things)
     _walkers(b)
 
 
@@ -204,7 +261,9 @@ def _walkers(b: Builder) -> None:
         b.taken.append((x, z, 2 * reach + 0.5))
         heading = random.uniform(-math.pi, math.pi)
         sine = (reach * math.sin(heading), 0.0, reach * math.cos(heading))
-        motion = Motion(sine=sine, rate=random.uniform(0.5, 1.5), phase=random.uniform(0, 6), spin=random.uniform(-0.5, 0.5))
+        motion = Motion(
+            sine=sine, rate=random.uniform(0.5, 1.5), phase=random.uniform(0, 6), spin=random.uniform(-0.5, 0.5)
+        )
         body = b.body(x, z, heading, motion=motion)
         if random.random() < 0.5:
             landmarks.person(b, body)
@@ -218,7 +277,12 @@ def _fliers(b: Builder) -> None:
     random = b.random
     for _ in range(random.randint(0, 3)):
         distance, angle, height = random.uniform(5, 25), random.uniform(-math.pi, math.pi), random.uniform(3.5, 10)
-        motion = Motion(velocity=(random.gauss(0, 0.3), -0.05, random.gauss(0, 0.3)), sine=(0, 0.15, 0), rate=1.3, spin=random.uniform(-0.6, 0.6))
+        motion = Motion(
+            velocity=(random.gauss(0, 0.3), -0.05, random.gauss(0, 0.3)),
+            sine=(0, 0.15, 0),
+            rate=1.3,
+            spin=random.uniform(-0.6, 0.6),
+        )
         body = b.body(distance * math.sin(angle), distance * math.cos(angle), 0, height, motion)
         landmarks.balloon(b, body, random.uniform(0.4, 1.3))
 

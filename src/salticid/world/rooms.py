@@ -7,12 +7,16 @@ import torch
 
 from salticid.world import things
 from salticid.world.build import Builder
-from salticid.world.materials import hsv, scaled
+from salticid.world.materials import hsv, material, scaled
 from salticid.world.scene import DURATION, Light, Motion, Path, Scene
 
 
 def make_room(random: Random, name: str) -> Scene:
-    path = Path(random.uniform(0.2, 0.45), (random.uniform(0, 0.12), random.uniform(0, 0.05), random.uniform(-0.25, 0.25)), random.uniform(0.7, 1.6))
+    path = Path(
+        random.uniform(0.2, 0.45),
+        (random.uniform(0, 0.12), random.uniform(0, 0.05), random.uniform(-0.25, 0.25)),
+        random.uniform(0.7, 1.6),
+    )
     b = Builder(random, random.uniform(1.0, 1.6), path)
     room = _Room(b)
     room.fittings()
@@ -26,14 +30,18 @@ class _Room:
 
     def __init__(self, b: Builder) -> None:
         self.b, random = b, b.random
-        self.half_x, self.half_z = random.uniform(2.0, 4.5), random.uniform(2.0, 4.5)
+        self.half_x, self.half_z = random.uniform(1.9, 3.8), random.uniform(1.9, 3.8)
         self.height = random.uniform(2.3, 3.2) + 0.12 * (self.half_x + self.half_z - 4)
         self.yaw = random.uniform(-math.pi, math.pi)
         self.centre = self._settle(random)
         wall = [b.paint(b.palette.wall())]
         walls = [random.choice(wall) if random.random() < 0.5 else b.paint(b.palette.wall()) for _ in range(4)]
         floor = b.paint(b.palette.floor())
-        ceiling = b.paint(random.choice([lambda: b.palette.plain(b.palette.pale()), b.palette.planks, b.palette.tiles, b.palette.wall])())
+        ceiling = b.paint(
+            random.choice(
+                [lambda: b.palette.plain(b.palette.pale()), b.palette.planks, b.palette.tiles, b.palette.wall]
+            )()
+        )
         faces = (walls[0], walls[1], ceiling, floor, walls[2], walls[3])
         half = (self.half_x, self.height / 2, self.half_z)
         b.shell((self.centre[0], self.height / 2, self.centre[1]), half, faces, self.yaw)
@@ -140,8 +148,11 @@ class _Room:
         body, middle = b.body(x, z, yaw), random.uniform(1.3, 1.6)
         frame = b.paint(b.palette.plain(random.choice([b.palette.pale(), b.palette.brown()])))
         sky = hsv(random.uniform(0.5, 0.62), random.uniform(0.1, 0.5), 1.0)
-        pane = b.palette.plain(sky, glow=1.0, marble=0.8, wave_u=1.5, wave_v=3.0, grain=0.1)
-        pane = _with_lines(pane, random.uniform(0.3, 0.6), 0.018)
+        cell = random.uniform(0.3, 0.6)
+        pane = material(
+            sky, hsv(0.6, 0.05, 1.0), (0.5, 0.47, 0.44), glow=1.0, marble=0.8, wave_u=1.5, wave_v=3.0, warp=2.0, cell_u=cell,
+            cell_v=cell, line_width=0.018, phase=random.uniform(0, 40),
+        )  # fmt: skip
         b.box(body, (0, middle, 0), (half + 0.07, height + 0.07, 0.04), frame)
         b.box(body, (0, middle, 0.02), (half, height, 0.025), b.paint(pane))
         b.box(body, (0, middle - height - 0.08, 0.06), (half + 0.12, 0.02, 0.1), frame)
@@ -160,7 +171,7 @@ class _Room:
 
     def furnish(self) -> None:
         b, random = self.b, self.b.random
-        for _ in range(random.randint(3, 6)):
+        for _ in range(random.randint(5, 9)):
             thing, half, deep = random.choice(things.BY_WALL)
             side = random.randrange(4)
             along = random.uniform(-1, 1) * max(self.wall(side)[1] - half - 0.1, 0)
@@ -169,7 +180,7 @@ class _Room:
             if b.free(x, z, radius):
                 b.taken.append((x, z, radius))
                 thing(b, b.body(x, z, yaw))
-        for _ in range(random.randint(4, 9)):
+        for _ in range(random.randint(6, 12)):
             thing, radius = random.choice(things.ANYWHERE)
             x, z = self.world(
                 random.uniform(-1, 1) * (self.half_x - radius), random.uniform(-1, 1) * (self.half_z - radius)
@@ -189,25 +200,17 @@ class _Room:
         b.cylinder(body, (0, self.height - drop / 2, 0), 0.012, drop / 2, cord)
         b.ball(body, (0, self.height - drop, 0), (0.16, 0.07, 0.16), glass)
         strength = random.uniform(1.0, 1.7) * (0.7 + 0.1 * (self.half_x + self.half_z))
-        ambient = random.uniform(0.28, 0.5)
+        ambient = random.uniform(0.34, 0.55)
         tint = torch.tensor(scaled(b.palette.pale(), 1.1))
         return Light(
             position=torch.tensor([x, b.floor - self.height + drop + 0.12, z]),
             sun=False,
             colour=colour * strength,
             above=ambient * tint,
-            below=ambient * 0.8 * torch.tensor(scaled(b.palette.pale(), 1.0)),
+            below=ambient * 0.9 * torch.tensor(b.palette.pale()),
             softness=random.uniform(0.06, 0.25),
             reach=random.uniform(3.0, 5.0),
         )
-
-
-def _with_lines(row: list[float], cell: float, width: float) -> list[float]:
-    from salticid.world.materials import FIELDS
-
-    fields = dict(zip(FIELDS, row, strict=True)) | {"cell_u": cell, "cell_v": cell, "line_width": width}
-    fields |= {"line_r": 0.7, "line_g": 0.68, "line_b": 0.65}
-    return list(fields.values())
 
 
 def _movers(b: Builder, room: _Room) -> None:
@@ -216,7 +219,10 @@ def _movers(b: Builder, room: _Room) -> None:
     for _ in range(random.randint(1, 3)):
         radius, reach = random.uniform(0.1, 0.28), random.uniform(0.15, 0.5)
         x, z = room.world(random.uniform(-0.8, 0.8) * room.half_x, random.uniform(-0.8, 0.8) * room.half_z)
-        inside = all(abs(v) < limit - 2 * reach - radius for v, limit in zip(_relative(room, x, z), (room.half_x, room.half_z), strict=True))
+        inside = all(
+            abs(v) < limit - 2 * reach - radius
+            for v, limit in zip(_relative(room, x, z), (room.half_x, room.half_z), strict=True)
+        )
         if not inside or not b.free(x, z, radius + 2 * reach, clearance=0.5):
             continue
         b.taken.append((x, z, radius + 2 * reach))

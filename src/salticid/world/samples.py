@@ -1,7 +1,5 @@
 """The embedded data set of the panorama recipe: rigs of fisheye cameras in procedural scenes."""
 
-
-
 import torch
 from torch import Generator
 
@@ -11,7 +9,6 @@ from salticid.geometry.cameras import UCM, Equirectangular
 from salticid.geometry.rig import Rig
 from salticid.world.make import make_scene
 from salticid.world.render import render_many
-
 
 
 class WorldPanoramas(Data):

@@ -179,6 +179,13 @@ class Scene:
             cylinder=still.cylinder,
         )
 
+    def motion(self, start: float, end: float) -> "Float[Tensor, 'b 4 4']":
+        """How each body moves between two times: world to world, exactly the identity for those that rest."""
+        moves = [
+            se3.compose(b.pose(end), se3.inverse(b.pose(start))) if b.motion else torch.eye(4) for b in self.bodies
+        ]
+        return torch.stack(moves)
+
     def bounds(self, instance: int, time: float = 0.0) -> "tuple[Float[Tensor, '3'], float]":
         """Centre and radius of a sphere around the body with that instance id, m."""
         solids = self.at(time)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 _EXPOSURE = 1.5
-_HORIZON = 500.0
-"""Metres: farther than all solids."""
 
 
 class Surface(NamedTuple):
@@ -81,11 +79,28 @@ def colour(
 
     `spread`: the angle between neighbouring rays of each tile, rad.
     """
-    shape, missed = rays.shape, distance >= FAR
-    if scene.sky:
-        distance = distance.clamp(max=2 * _HORIZON)
-    points = torch.addcmul(origins.t()[..., None], rays, distance).reshape(3, -1)
-    rays, footprint, distance = rays.reshape(3, -1), (distance * spread[:, None]).reshape(-1), distance.reshape(-1)
+    if scene.sky is None:
+        return _display(_solid_colour(scene, solids, origins, rays, distance, number, spread))
+    missed = distance >= FAR
+    distance = torch.where(missed, distance.amin(1, keepdim=True), distance)  # keeps the bounds of a tile small
+    linear = torch.empty_like(rays)
+    solid, sky = (~missed).any(1).nonzero()[:, 0], missed.any(1).nonzero()[:, 0]
+    if len(solid):
+        tiles = (origins[solid], rays[:, solid], distance[solid], number[solid], spread[solid])
+        linear[:, solid] = _solid_colour(scene, solids, *tiles)
+    if len(sky):
+        far = far_sky.radiance(scene.sky, scene.light, rays[:, sky].reshape(3, -1)).reshape(3, len(sky), -1)
+        linear[:, sky] = torch.where(missed[sky], far, linear[:, sky])
+    return _display(linear)
+
+
+def _solid_colour(
+    scene: Scene, solids: Solids, origins: Tensor, rays: Tensor, distance: Tensor, number: Tensor, spread: Tensor
+) -> "Float[Tensor, '3 t s']":
+    shape = rays.shape
+    points = (rays * distance).add_(origins.t()[..., None]).reshape(3, -1)
+    footprint = (distance * spread[:, None]).reshape(-1)
+    rays, distance = rays.reshape(3, -1), distance.reshape(-1)
     seen = surface(scene, solids, points, rays, number.reshape(-1))
     footprint /= (seen.normals * rays).sum(0).neg_().clamp_(min=0.12)
     albedo, gloss, glow = paint(scene.materials, seen.materials, seen.u, seen.v, footprint)
@@ -93,14 +108,10 @@ def colour(
     linear = albedo.mul_(light.lerp_(light.new_ones(()), glow)).add_(highlight.mul_(gloss))
     if scene.sky:
         linear = torch.lerp(linear, scene.sky.horizon[:, None], 1 - torch.exp(distance * -scene.sky.fog))
-        if bool(missed.any()):
-            linear = torch.where(missed.reshape(-1), far_sky.radiance(scene.sky, scene.light, rays), linear)
-    return _display(linear).reshape(shape)
+    return linear.reshape(shape)
 
 
-def _light(
-    scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: torch.Size
-) -> tuple[Tensor, Tensor]:
+def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Light that falls on points, (3, P), and the highlight that a glossy surface would mirror to the eye (Blinn)."""
     light = scene.light
     if light.sun:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 from salticid.world.build import Builder
-from salticid.world.materials import hsv, scaled
+from salticid.world.materials import hsv, material, scaled
 
 Thing = Callable[[Builder, int], None]
 
@@ -59,7 +59,9 @@ def chair(b: Builder, body: int) -> None:
 def sofa(b: Builder, body: int) -> None:
     random = b.random
     half = random.uniform(0.5, 1.0)
-    cloth = b.paint(random.choice([b.palette.plain(b.palette.vivid()), b.palette.stripes(), b.palette.checks(), b.palette.dots()]))
+    cloth = b.paint(
+        random.choice([b.palette.plain(b.palette.vivid()), b.palette.stripes(), b.palette.checks(), b.palette.dots()])
+    )
     pillow = b.paint(b.palette.toy())
     b.box(body, (0, 0.22, 0), (half, 0.2, 0.4), cloth)
     b.box(body, (0, 0.55, -0.34), (half, 0.32, 0.1), cloth, pitch=-0.12)
@@ -99,15 +101,9 @@ def shelf(b: Builder, body: int) -> None:
 
 
 def book_spines(b: Builder) -> list[float]:
-    """Upright stripes of random colours."""
+    """Upright stripes, each of a mixture of two colours."""
     look = {"cell_u": b.random.uniform(0.03, 0.05), "cell_v": 10.0, "pick": 1.6, "tint": 0.9, "line_width": 0.002}
-    return b.palette.plain(b.palette.any_vivid(), **look)[:3] + _second(b, look)
-
-
-def _second(b: Builder, look: dict[str, float]) -> list[float]:
-    from salticid.world.materials import material
-
-    return material(b.palette.any_vivid(), b.palette.any_vivid(), (0.02, 0.02, 0.02), **look)[3:]
+    return material(b.palette.any_vivid(), b.palette.any_vivid(), (0.02, 0.02, 0.02), **look)
 
 
 def cabinet(b: Builder, body: int) -> None:
@@ -124,13 +120,25 @@ def cabinet(b: Builder, body: int) -> None:
 
 def plant(b: Builder, body: int) -> None:
     random = b.random
-    pot, leaf = b.paint(b.palette.toy()), b.paint(b.palette.ground(hsv(random.uniform(0.22, 0.4), 0.6, random.uniform(0.35, 0.7)), wave_u=9.0, wave_v=9.0))
+    pot, leaf = (
+        b.paint(b.palette.toy()),
+        b.paint(
+            b.palette.ground(
+                hsv(random.uniform(0.22, 0.4), 0.6, random.uniform(0.35, 0.7)), wave_u=9.0, wave_v=9.0, dot=0.0
+            )
+        ),
+    )
     b.cylinder(body, (0, 0.16, 0), 0.16, 0.16, pot)
     height = random.uniform(0.5, 1.1)
     b.cylinder(body, (0, height / 2, 0), 0.025, height / 2, b.paint(b.palette.wood()))
     for _ in range(random.randint(3, 5)):
         x, z = random.gauss(0, 0.12), random.gauss(0, 0.12)
-        b.ball(body, (x, height + random.gauss(0, 0.15), z), (random.uniform(0.1, 0.24), random.uniform(0.08, 0.28), 0.15), leaf)
+        b.ball(
+            body,
+            (x, height + random.gauss(0, 0.15), z),
+            (random.uniform(0.1, 0.24), random.uniform(0.08, 0.28), 0.15),
+            leaf,
+        )
 
 
 def floor_lamp(b: Builder, body: int) -> None:
@@ -147,7 +155,13 @@ def crates(b: Builder, body: int) -> None:
     for _ in range(random.randint(1, 3)):
         size = random.uniform(0.15, 0.3)
         wood = b.paint(random.choice([b.palette.planks, b.palette.toy, b.palette.wood])())
-        b.box(body, (random.gauss(0, 0.03), height + size, random.gauss(0, 0.03)), (size, size, size), wood, yaw=random.uniform(-0.5, 0.5))
+        b.box(
+            body,
+            (random.gauss(0, 0.03), height + size, random.gauss(0, 0.03)),
+            (size, size, size),
+            wood,
+            yaw=random.uniform(-0.5, 0.5),
+        )
         height += 2 * size
     if random.random() < 0.5:
         b.ball(body, (0, height + 0.12, 0), 0.12, b.paint(b.palette.toy()))
@@ -161,7 +175,9 @@ def sculpture(b: Builder, body: int) -> None:
     for _ in range(random.randint(1, 4)):
         half, radius = random.uniform(0.08, 0.25), random.uniform(0.08, 0.24)
         if random.random() < 0.6:
-            b.ball(body, (0, height + half, 0), (radius, half, random.uniform(0.08, 0.24)), stone, yaw=random.uniform(0, 3))
+            b.ball(
+                body, (0, height + half, 0), (radius, half, random.uniform(0.08, 0.24)), stone, yaw=random.uniform(0, 3)
+            )
         else:
             b.cylinder(body, (0, height + half, 0), radius, half, stone)
         height += 1.85 * half

@@ -36,18 +36,18 @@ def closest(
     if solids.shell:
         shell = torch.full((rays.shape[1],), len(solids) - 1)
         distance = _box_span(*_local(solids, shell, origins.t()[..., None], rays))[1]
-        number = torch.full(distance.shape, len(solids) - 1, dtype=torch.int32)
+        number = torch.full_like(distance, len(solids) - 1)
     else:
-        distance, number = rays.new_full(rays.shape[1:], FAR), torch.zeros(rays.shape[1:], dtype=torch.int32)
+        distance, number = rays.new_full(rays.shape[1:], FAR), rays.new_zeros(rays.shape[1:])
     keep = _in_view(solids, origins, rays)
     for pairs in _pairs(solids, keep):
         enter, leave = pairs.span(solids, origins.t()[..., None], rays)
         enter.add_((enter - leave).relu_().add_((_NEAREST - enter).relu_()).mul_(_NEVER))
         best, which = distance.index_select(0, pairs.order), number.index_select(0, pairs.order)
-        ids = pairs.solid.int()[:, None]
-        for count, part in pairs.rounds():
-            which[:count] = torch.where(enter[part] < best[:count], ids[part], which[:count])
-            torch.minimum(best[:count], enter[part], out=best[:count])
+        for one, solid in pairs.rounds(enter, pairs.solid.float()[:, None]):
+            old = best[: len(one)]
+            which[: len(one)].lerp_(solid, (one < old).float())  # exact: the weight is 0 or 1
+            torch.minimum(old, one, out=old)
         distance[pairs.order], number[pairs.order] = best, which
     return distance, number.long()
 
@@ -78,8 +78,8 @@ def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Floa
         bright_past = 1 - chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
         bright_past = torch.maximum(bright_past, 1 - gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1))
         best = bright.index_select(0, pairs.order)
-        for count, part in pairs.rounds():
-            torch.minimum(best[:count], bright_past[part], out=best[:count])
+        for (one,) in pairs.rounds(bright_past):
+            torch.minimum(best[: len(one)], one, out=best[: len(one)])
         bright[pairs.order] = best
     return bright
 
@@ -88,15 +88,22 @@ def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Floa
 
 
 def _in_view(solids: Solids, origins: Tensor, rays: "Float[Tensor, '3 t s']") -> "Bool[Tensor, 't n']":
-    """Whether a tile's rays may meet a solid: its bounding sphere against a cone around them, and its corners against
-    their bounds on the plane across the cone's axis. `origins` may be (1, 3)."""
+    """Whether a tile's rays may meet a solid: its bounding box against the pyramid around the rays. `origins` (t, 3)
+    may be (1, 3)."""
     axis = torch.nn.functional.normalize(rays.mean(2), dim=0)
-    opening = torch.acos((axis[..., None] * rays).sum(0).amin(1).clamp(-1, 1))[:, None]
-    towards = solids.centres - origins[:, None]
-    length = towards.square().sum(-1).sqrt()
-    angle = torch.acos(((towards * axis.t()[:, None]).sum(-1) / length).clamp_(-1, 1))
-    around = torch.asin((solids.radii / length).clamp_(max=1))
-    return (length <= solids.radii) | (angle <= opening + around + 1e-3)
+    across = torch.nn.functional.normalize(torch.linalg.cross(axis, axis.roll(1, 0) + 0.1, dim=0), dim=0)
+    frame = torch.stack((across, torch.linalg.cross(axis, across, dim=0), axis))[..., None]
+    x, y, z = ((row[0] * rays[0]).add_(row[1] * rays[1]).add_(row[2] * rays[2]) for row in frame)
+    wide = z.amin(1) < 0.05  # a pyramid no more
+    z = z.clamp_(min=0.05).reciprocal_()
+    sides = []
+    for slope, direction in ((x.mul_(z), frame[0, ..., 0]), (y.mul_(z), frame[1, ..., 0])):
+        sides += [direction - (slope.amax(1) + 1e-3) * axis, (slope.amin(1) - 1e-3) * axis - direction]
+    normals = torch.stack(sides).permute(0, 2, 1)  # (4, t, 3), outwards
+    out = normals @ solids.centres.t() - (normals * origins).sum(-1, keepdim=True)
+    for half_axis in solids.axes.unbind(-1):
+        out -= (normals @ half_axis.t()).abs_()
+    return (out.amax(0) <= 1e-3) | wide[:, None]
 
 
 def _in_beam(solids: Solids, towards: "Float[Tensor, '3']", points: "Float[Tensor, '3 t s']") -> "Bool[Tensor, 't n']":
@@ -123,13 +130,13 @@ class _Pairs:
     """Pairs in each round."""
     box: bool
 
-    def rounds(self) -> Iterator[tuple[int, slice]]:
-        start = 0
-        for count in self.counts:
-            yield count, slice(start, start + count)
-            start += count
+    def rounds(self, *values: "Float[Tensor, 'k _']") -> Iterator[tuple[Tensor, ...]]:
+        """Values of the pairs, one round at a time."""
+        return zip(*(value.split(self.counts) for value in values), strict=True)
 
-    def span(self, solids: Solids, origins: Tensor, rays: Tensor) -> "tuple[Float[Tensor, 'k s'], Float[Tensor, 'k s']]":
+    def span(
+        self, solids: Solids, origins: Tensor, rays: Tensor
+    ) -> "tuple[Float[Tensor, 'k s'], Float[Tensor, 'k s']]":
         """Where rays enter and leave the solids. `origins` and `rays` are (3, t or 1, s or 1)."""
         pick = lambda x: x if x.shape[1] == 1 else x.index_select(1, self.tile)  # noqa: E731
         origins, rays = _local(solids, self.solid, pick(origins), pick(rays))

@@ -178,12 +178,13 @@ class Equirectangular(Camera):
     from −π/2: u = (lon/2π + ½)·W − ½, v = (lat/π + ½)·H − ½. Columns are periodic."""
 
     def project_xyz(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        squared = x * x + z * z
-        valid = torch.isfinite(squared + y * y) & (squared + y * y > 0)
-        # At the poles every longitude is right, 0 is taken; for the gradient they are moved off the singularity.
-        pole = ~valid | (squared <= 1e-30)
-        x, z, squared = torch.where(pole, 0.0, x), torch.where(pole, 1.0, z), torch.where(pole, 1e-30, squared)
-        latitude = torch.atan2(torch.where(valid, y, 0.0), torch.sqrt(squared))
+        across, norm = (x * x + z * z).detach(), (x * x + y * y + z * z).detach()
+        valid = torch.isfinite(norm) & (norm > 0)
+        # At the poles every longitude is right: 0 is taken, a little off the singularity of the gradient.
+        pole = ~valid | (across <= 1e-30)
+        x, y = torch.where(pole, 0.0, x), torch.where(valid, y, 0.0)
+        z = torch.where(pole, 1e-15, z)
+        latitude = torch.atan2(y, torch.sqrt(x * x + z * z))
         u = (torch.atan2(x, z) / (2 * math.pi) + 0.5) * self.width - 0.5
         v = (latitude / math.pi + 0.5) * self.height - 0.5
         return u, v, valid

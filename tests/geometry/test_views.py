@@ -1,0 +1,76 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from salticid.geometry import se3
+from salticid.geometry.cameras import UCM, Equirectangular, Lens, Pinhole
+from salticid.geometry.rig import Rig
+from salticid.geometry.views import prefilter_factor, shrink_panorama, views_from_panorama
+from salticid.geometry.warp import resample, shrink
+
+
+def smooth_panorama(height: int) -> Tensor:
+    rays, _ = Equirectangular(height, 2 * height).rays()
+    return (0.5 + 0.5 * torch.sin(4 * rays + torch.tensor([0.0, 1.0, 2.0]))).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("camera", [UCM.centred(48, 48, 18.5, xi=0.9), Pinhole.centred(40, 56, 30.0)])
+def test_views_are_those_of_resampling(camera: Lens) -> None:
+    panorama = smooth_panorama(128)
+    rig = Rig.ring(3, camera)
+    rotation = se3.yaw_pitch_roll(0.3, 0.2, -0.4)
+    views = views_from_panorama(panorama, rig, rotation, prefilter=1)
+    for view, pose in zip(views, rig.poses, strict=True):
+        turn = se3.compose(rotation, pose[:3, :3])
+        expected, _ = resample(panorama[None], Equirectangular(128, 256), camera, turn)
+        torch.testing.assert_close(view, expected[0], atol=2e-4, rtol=0)
+
+
+def test_uint8_becomes_minus_one_to_one_whatever_its_memory_layout() -> None:
+    panorama = smooth_panorama(96)
+    planar = (panorama * 255).round().byte()
+    interleaved = planar.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    rig = Rig.ring(4, UCM.centred(32, 32, 12.0, xi=0.9))
+    expected = views_from_panorama(panorama * 2 - 1, rig)
+    for image in (planar, interleaved):
+        views = views_from_panorama(image, rig)
+        assert views.shape == (4, 3, 32, 32)
+        assert views.dtype == torch.float32
+        assert (views - expected).abs().max() < 2.01 / 255
+        assert views.is_contiguous()
+
+
+def test_rolling_the_panorama_permutes_the_views() -> None:
+    panorama = torch.rand(3, 64, 128, generator=torch.Generator().manual_seed(0))
+    rig = Rig.ring(4, UCM.centred(48, 48, 18.5, xi=0.9))
+    views = views_from_panorama(panorama, rig)
+    rolled = views_from_panorama(panorama.roll(-32, dims=-1), rig)  # the rig has turned right by 90°
+    torch.testing.assert_close(rolled, views.roll(-1, dims=0), atol=1e-4, rtol=0)
+
+
+def test_outside_of_the_image_circle_is_filled() -> None:
+    rig = Rig.ring(2, UCM.centred(32, 32, 12.0, xi=0.9, max_angle=math.radians(60)))
+    _, valid = rig.cameras[0].rays()
+    views = views_from_panorama(torch.full((3, 32, 64), 0.5), rig, outside=-1.0)
+    assert 0 < valid.float().mean() < 1
+    assert torch.equal(views[0, 0] == -1, ~valid)
+
+
+def test_prefilter_keeps_the_resolution_of_the_views_and_removes_aliasing() -> None:
+    rig = Rig.ring(4, UCM.centred(128, 128, 50.3, xi=0.9))
+    assert prefilter_factor(rig, 1024) == 4
+    assert prefilter_factor(rig, 256) == 1
+    fine = torch.rand(3, 1024, 2048, generator=torch.Generator().manual_seed(0))
+    aliased, clean = (views_from_panorama(fine, rig, prefilter=k).std() for k in (1, None))
+    assert clean < aliased / 3
+
+
+def test_shrinking_goes_on_around_the_seam() -> None:
+    panorama = torch.rand(3, 64, 128, generator=torch.Generator().manual_seed(0))
+    small = shrink_panorama(panorama, 16, 32)
+    rolled = shrink_panorama(panorama.roll(40, dims=-1), 16, 32)
+    torch.testing.assert_close(rolled, small.roll(10, dims=-1), atol=1e-6, rtol=0)
+    smooth = smooth_panorama(64)
+    assert (shrink_panorama(smooth, 16, 32) - shrink(smooth[None], 16, 32)[0]).abs().max() < 0.1

@@ -31,20 +31,28 @@ def main() -> None:
     print(f"{arguments.output}: {sheet.shape[2]}×{sheet.shape[1]}, {arguments.output.stat().st_size / 1000:.0f} kB")
 
 
-def contact_sheet(seed: int) -> "Tensor":
+def contact_sheet(seed: int) -> Tensor:
     """uint8 (3, h, w). Rows: rooms (two), outdoors (two), the fisheye views of a rig in a room and in a street; one
     scene's colours, distance, instances and flow; an orbit of a moving toy."""
     rows = []
     for kind in ("room", "outdoors"):
         frames = [_look(make_scene(seed, index, kind)).rgb for index in range(8)]
-        rows += [torch.cat(frames[:4], dim=2), torch.cat(frames[4:], dim=2)]
+        rows += [frames[:4], frames[4:]]
     rig = Rig.ring(4, UCM.centred(_UNIT, _UNIT, 85.5, xi=0.9), 0.15)
     scenes = make_scene(seed, 8, "room"), make_scene(seed, 8, "outdoors")
     views = [frame.rgb for scene in scenes for frame in render_rig(scene, rig, torch.eye(4), supersample=_SUPERSAMPLE)]
-    rows.append(torch.cat(views, dim=2))
-    rows.append(torch.cat(_truth(make_scene(seed, 9, "outdoors")), dim=2))
-    rows.append(torch.cat(_orbit(make_scene(seed, 0, "studio")), dim=2))
-    return torch.cat(rows, dim=1).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    rows.append(views)
+    rows.append(_truth(make_scene(seed, 10, "room")))
+    rows.append(_orbit(make_scene(seed, 0, "studio")))
+    sheet = torch.cat([torch.cat([_framed(picture) for picture in row], dim=2) for row in rows], dim=1)
+    return sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def _framed(picture: Tensor) -> Tensor:
+    """White edges, within the picture's own size, that set it apart from its neighbours."""
+    picture = picture.clone()
+    picture[:, -3:] = picture[:, :, -3:] = 1
+    return picture
 
 
 def _look(scene: Scene, time: float = 0.0) -> Frame:
@@ -59,7 +67,7 @@ def _orbit(scene: Scene) -> list[Tensor]:
 
 def _truth(scene: Scene) -> list[Tensor]:
     frame = _look(scene)
-    motion = flow(scene, _PANORAMA, scene.path(0.0), 0.0, _PANORAMA, scene.path(0.6), 0.6)
+    motion = flow(scene, _PANORAMA, scene.path(0.0), 0.0, _PANORAMA, scene.path(1.0), 1.0)
     return [frame.rgb, _distance_colours(frame.distance), _instance_colours(frame.instance), _flow_colours(motion.flow)]
 
 

@@ -38,7 +38,9 @@ FIELDS: dict[str, float] = {
 """Fields of a material and their defaults, in the order of the rows of `Scene.materials`."""
 
 
-def material(first: Colour, second: Colour | None = None, line: Colour | None = None, **fields: float) -> list[float]:
+def material(
+    first: Colour, second: Colour | None = None, line: Colour | None = None, /, **fields: float
+) -> list[float]:
     """The row of a material; colours that are not given are the first."""
     row = dict(FIELDS)
     for name, colour in (("first", first), ("second", second or first), ("line", line or first)):
@@ -113,9 +115,19 @@ class Palette:
         cells = {"cell_u": self.random.uniform(0.7, 1.8), "cell_v": self.random.uniform(0.09, 0.22)}
         look = self._wave(2, 4, self.random.uniform(6, 12)) | cells
         return material(
-            colour, scaled(colour, 0.5), scaled(colour, 0.25), random_bond=1.0, line_width=0.004, tint=0.5,
-            marble=0.6, grain=0.12, rough=0.8, gloss=0.2, pick=0.25, **look,
-        )  # fmt: skip
+            colour,
+            scaled(colour, 0.5),
+            scaled(colour, 0.25),
+            random_bond=1.0,
+            line_width=0.004,
+            tint=0.5,
+            marble=0.6,
+            grain=0.12,
+            rough=0.8,
+            gloss=0.2,
+            pick=0.25,
+            **look,
+        )
 
     def bricks(self, colour: Colour | None = None) -> list[float]:
         colour = colour or hsv(
@@ -123,19 +135,39 @@ class Palette:
         )
         width = self.random.uniform(0.2, 0.45)
         return material(
-            colour, scaled(colour, 0.55), self.grey(0.55, 0.85), cell_u=width, cell_v=width * self.random.uniform(0.3, 0.5),
-            bond=0.5, line_width=0.012, pick=0.7, tint=0.45, grain=0.18, warp=2.0, rough=2.0, **self._wave(6, 14),
-        )  # fmt: skip
+            colour,
+            scaled(colour, 0.55),
+            self.grey(0.55, 0.85),
+            cell_u=width,
+            cell_v=width * self.random.uniform(0.3, 0.5),
+            bond=0.5,
+            line_width=0.012,
+            pick=0.7,
+            tint=0.45,
+            grain=0.18,
+            warp=2.0,
+            rough=2.0,
+            **self._wave(6, 14),
+        )
 
     def tiles(self) -> list[float]:
         size = self.random.choice([0.15, 0.3, 0.4, 0.6])
         mixing = self.random.choice([{"check": 1.0}, {"pick": 1.0}, {"tint": 0.25}, {"marble": 0.6, "tint": 0.15}])
         first = self.random.choice([self.pale, self.grey, self.vivid])()
         return material(
-            first, self.random.choice([self.pale(), scaled(first, 0.35), self.vivid()]), self.grey(0.3, 0.9), cell_u=size,
-            cell_v=size * self.random.choice([1.0, 1.0, 0.5]), bond=self.random.choice([0, 0, 0.5]), line_width=0.006,
-            grain=0.05, warp=2.5, gloss=0.5, **mixing, **self._wave(2, 7),
-        )  # fmt: skip
+            first,
+            self.random.choice([self.pale(), scaled(first, 0.35), self.vivid()]),
+            self.grey(0.3, 0.9),
+            cell_u=size,
+            cell_v=size * self.random.choice([1.0, 1.0, 0.5]),
+            bond=self.random.choice([0, 0, 0.5]),
+            line_width=0.006,
+            grain=0.05,
+            warp=2.5,
+            gloss=0.5,
+            **mixing,
+            **self._wave(2, 7),
+        )
 
     def checks(self, size: float | None = None) -> list[float]:
         size = size or self.random.uniform(0.08, 0.5)
@@ -153,7 +185,7 @@ class Palette:
     def dots(self) -> list[float]:
         size = self.random.uniform(0.1, 0.35)
         look = {"cell_u": size, "cell_v": size, "dot": size * self.random.uniform(0.2, 0.38), "bond": 0.5}
-        return material(self.pale(), line=self.vivid(), grain=0.05, **look, **self._wave(3, 8))
+        return material(self.pale(), None, self.vivid(), grain=0.05, **look, **self._wave(3, 8))
 
     def marble(self, low: float = 1.0, high: float = 4.0) -> list[float]:
         look = self._wave(low, high, self.random.uniform(0.6, 1.6)) | {"warp": self.random.uniform(2, 4)}

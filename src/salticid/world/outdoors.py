@@ -1,61 +1,24 @@
 """Streets, parks, ruins and deserts under a sky."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
-import torch
-
-from salticid.world import landmarks
+from salticid.world import buildings, landmarks
 from salticid.world.build import Builder
-from salticid.world.materials import Colour, hsv, material, scaled
-from salticid.world.scene import Light, Motion, Path, Scene, Sky
+from salticid.world.materials import hsv, material, scaled
+from salticid.world.scene import Motion, Path, Scene
+from salticid.world.weather import make_weather
 
 
 def make_outdoors(random: Random, name: str) -> Scene:
     sway = (random.uniform(0, 0.25), random.uniform(0, 0.06), random.uniform(-0.25, 0.25))
     b = Builder(random, random.uniform(1.1, 1.8), Path(random.uniform(0.4, 1.5), sway, random.uniform(0.7, 1.6)))
-    sky, light = _weather(b)
+    sky, light = make_weather(b)
     random.choice((_street, _street, _park, _ruins, _village))(b)
     _skyline(b)
     _fliers(b)
     return b.scene(name, light, sky)
-
-
-# light and sky --------------------------------------------------------------------------------------------------
-
-
-def _weather(b: Builder) -> tuple[Sky, Light]:
-    random, phase = b.random, b.random.uniform(0, 40)
-    azimuth, kind = random.uniform(-math.pi, math.pi), random.random()
-    elevation = math.radians(random.uniform(8, 20) if kind < 0.25 else random.uniform(25, 65))
-    if kind < 0.25:  # the sun is low
-        zenith, horizon = hsv(random.uniform(0.58, 0.75), 0.55, 0.6), hsv(random.uniform(0.01, 0.1), 0.5, 0.95)
-        sun, ambient, cover = (2.0, 1.2, 0.65), 0.75, random.uniform(0.3, 0.6)
-    elif kind < 0.45:  # overcast
-        grey = random.uniform(0.65, 0.85)
-        zenith, horizon = hsv(0.6, 0.12, grey), hsv(0.6, 0.04, grey + 0.1)
-        sun, ambient, cover = (0.75, 0.75, 0.72), 1.0, random.uniform(0.7, 1.0)
-    else:
-        zenith, horizon = hsv(random.uniform(0.55, 0.64), random.uniform(0.6, 0.8), 0.85), hsv(0.55, 0.18, 0.97)
-        sun, ambient, cover = (1.8, 1.7, 1.5), 0.7, random.uniform(0.1, 0.6)
-    towards = (math.sin(azimuth) * math.cos(elevation), -math.sin(elevation), math.cos(azimuth) * math.cos(elevation))
-    ground = hsv(random.uniform(0.08, 0.3), 0.3, 0.55)
-    hills = hsv(
-        random.choice([0.3, 0.38, 0.55, 0.62, 0.08]) + random.gauss(0, 0.03),
-        random.uniform(0.2, 0.5),
-        random.uniform(0.35, 0.6),
-    )
-    sky = Sky(
-        torch.tensor(zenith), torch.tensor(horizon), torch.tensor(ground), torch.tensor(hills),
-        cover, phase, random.uniform(0.02, 0.16), random.uniform(0.002, 0.008),
-    )  # fmt: skip
-    above = ambient * (0.5 * torch.tensor(zenith) + 0.5 * torch.tensor(horizon))
-    light = Light(
-        torch.tensor(towards), True, torch.tensor(sun), above, 0.35 * above + 0.1 * torch.tensor(ground),
-        0.3 if kind >= 0.25 and kind < 0.45 else random.uniform(0.03, 0.08),
-    )  # fmt: skip
-    return sky, light
 
 
 def _ground(b: Builder, row: list[float]) -> None:
@@ -74,18 +37,31 @@ def _paving(b: Builder) -> list[float]:
     random, colour = b.random, b.random.choice([b.palette.grey(0.45, 0.7), b.palette.pale(), b.palette.brown()])
     size = random.uniform(0.4, 1.2)
     return material(
-        colour, scaled(colour, 0.6), scaled(colour, 0.35), cell_u=size, cell_v=size * random.choice([1, 0.5]), bond=random.choice([0, 0.5]),
-        line_width=0.012, pick=random.uniform(0, 1), check=random.choice([0, 0, 0.8]), tint=0.3, grain=0.2, wave_u=3.0, wave_v=3.0,
-        warp=2.0, rough=2.0, phase=random.uniform(0, 40),
-    )  # fmt: skip
+        colour,
+        scaled(colour, 0.6),
+        scaled(colour, 0.35),
+        cell_u=size,
+        cell_v=size * random.choice([1, 0.5]),
+        bond=random.choice([0, 0.5]),
+        line_width=0.012,
+        pick=random.uniform(0, 1),
+        check=random.choice([0, 0, 0.8]),
+        tint=0.3,
+        grain=0.2,
+        wave_u=3.0,
+        wave_v=3.0,
+        warp=2.0,
+        rough=2.0,
+        phase=random.uniform(0, 40),
+    )
 
 
-def scatter(
+def _scatter(
     b: Builder,
     count: int,
     near: float,
     far: float,
-    things: list[tuple[Callable[[Builder, int], None], float]],
+    things: Sequence[tuple[Callable[[Builder, int], None], float]],
     inside: Callable[[float, float], bool] = lambda x, z: True,
 ) -> None:
     """Things with the radius of the circle that each needs, at random in a ring around the rig."""
@@ -130,7 +106,7 @@ def _street(b: Builder) -> None:
             0.6,
             random.uniform(6, 12),
         )
-    scatter(
+    _scatter(
         b,
         10,
         3,
@@ -157,7 +133,7 @@ def _houses(b: Builder, middle: float, setback: float) -> None:
             x = middle + side * (setback + deep + random.uniform(0, 1.5))
             if random.random() < 0.85 and b.free(x, z + wide, max(wide, deep) * 0.9, clearance=1.0):
                 b.taken.append((x, z + wide, max(wide, deep)))
-                landmarks.house(b, b.body(x, z + wide, -side * math.pi / 2), wide, deep)
+                buildings.house(b, b.body(x, z + wide, -side * math.pi / 2), wide, deep)
             z += 2 * wide + random.uniform(0.4, 3)
 
 
@@ -193,8 +169,8 @@ def _park(b: Builder) -> None:
         (landmarks.lamp_post, 0.4),
     ]
     if random.random() < 0.5:
-        things.append((landmarks.pavilion, 2.8))
-    scatter(b, random.randint(16, 26), 2.0, 20, things)
+        things.append((buildings.pavilion, 2.8))
+    _scatter(b, random.randint(16, 26), 2.0, 20, things)
     _walkers(b)
 
 
@@ -202,24 +178,24 @@ def _ruins(b: Builder) -> None:
     random = b.random
     _ground(b, random.choice([_paving, _paving, _sand, _grass])(b))
     stone = b.paint(random.choice([b.palette.bricks(b.palette.pale()), b.palette.marble(), b.palette.bricks()]))
-    count, radius = random.randint(5, 9), random.uniform(6, 11)
+    count, radius = random.randint(6, 10), random.uniform(4, 8)
     for i in range(count):
         angle = 2 * math.pi * (i + random.uniform(-0.15, 0.15)) / count
         x, z = radius * math.sin(angle), radius * math.cos(angle) + random.uniform(0, 3)
         if b.free(x, z, 0.7, clearance=1.0):
             b.taken.append((x, z, 0.7))
-            landmarks.column(b, b.body(x, z, angle), stone)
+            buildings.column(b, b.body(x, z, angle), stone)
     things = [
-        (landmarks.statue, 0.8),
+        (buildings.statue, 0.8),
         (landmarks.rock, 0.8),
         (landmarks.rock, 0.8),
-        (landmarks.arch, 1.7),
-        (landmarks.wall, 2.0),
+        (buildings.arch, 1.7),
+        (buildings.wall, 2.0),
         (landmarks.bush, 0.7),
-        (landmarks.steps, 1.6),
+        (buildings.steps, 1.6),
         (landmarks.barrel, 0.5),
     ]
-    scatter(b, random.randint(12, 20), 2.0, 14, things)
+    _scatter(b, random.randint(16, 24), 1.9, 11, things)
     _walkers(b)
 
 
@@ -231,7 +207,7 @@ def _village(b: Builder) -> None:
         x, z, size = distance * math.sin(angle), distance * math.cos(angle), random.uniform(1.4, 2.8)
         if b.free(x, z, size * 1.4, clearance=1.2):
             b.taken.append((x, z, size * 1.4))
-            random.choice([landmarks.hut, landmarks.house, landmarks.tent])(
+            random.choice([buildings.hut, buildings.house, buildings.tent])(
                 b, b.body(x, z, angle + math.pi + random.gauss(0, 0.3)), size, size
             )
     things = [
@@ -243,7 +219,7 @@ def _village(b: Builder) -> None:
         (landmarks.person, 0.4),
         (landmarks.fence, 1.6),
     ]
-    scatter(b, random.randint(14, 22), 2.0, 14, things)
+    _scatter(b, random.randint(16, 24), 1.9, 12, things)
     _walkers(b)
 
 
@@ -294,7 +270,4 @@ def _skyline(b: Builder) -> None:
     for _ in range(random.randint(3, 9)):
         angle, distance = random.uniform(-math.pi, math.pi), random.uniform(45, 110)
         x, z = distance * math.sin(angle), distance * math.cos(angle)
-        landmarks.tower(b, b.body(x, z, random.uniform(0, 1.5)), random.uniform(3, 9), random.uniform(5, 26))
-
-
-__all__ = ["Colour", "make_outdoors"]
+        buildings.tower(b, b.body(x, z, random.uniform(0, 1.5)), random.uniform(3, 9), random.uniform(5, 26))

@@ -72,13 +72,13 @@ def render_many(
     rays = tiles([rays for rays, _ in views], poses)
     if supersample == 1:
         seen = [_look(scene, solids, part) for part in rays.batches()]
+        hits = [hit for hit, _ in seen]
     else:
         fine = tiles([camera.unproject(_subpixels(camera, supersample))[0] for camera in cameras], poses)
-        display = torch.cat([_look(scene, solids, part)[2] for part in fine.batches()], dim=1)
-        seen = [(*closest(solids, part.origins, part.rays), part.rays) for part in rays.batches()]
-    distance, number = (torch.cat(maps) for maps in list(zip(*seen, strict=True))[:2])
-    if supersample == 1:
-        display = torch.cat([colours for *_, colours in seen], dim=1)
+        seen = [_look(scene, solids, part) for part in fine.batches()]
+        hits = [closest(solids, part.origins, part.rays) for part in rays.batches()]
+    display = torch.cat([display for _, display in seen], dim=1)
+    distance, number = (torch.cat(maps) for maps in zip(*hits, strict=True))
     missed = distance >= FAR
     instance = scene.body.index_select(0, number.reshape(-1)).reshape(number.shape).add_(1).masked_fill_(missed, 0)
     maps = (
@@ -102,9 +102,10 @@ def _depth(distance: Tensor, rays: Tensor) -> Tensor:
     return torch.where(distance.isinf(), distance.copysign(z), distance * z)
 
 
-def _look(scene: Scene, solids: Solids, part: Tiles) -> tuple[Tensor, Tensor, Tensor]:
-    distance, number = closest(solids, part.origins, part.rays)
-    return distance, number, colour(scene, solids, part.origins, part.rays, distance, number, part.spread)
+def _look(scene: Scene, solids: Solids, part: Tiles) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Distance and solid that rays hit, and the colour there."""
+    hit = closest(solids, part.origins, part.rays)
+    return hit, colour(scene, solids, part.origins, part.rays, *hit, part.spread)
 
 
 def _subpixels(camera: Camera, supersample: int) -> "Float[Tensor, 'sh sw 2']":

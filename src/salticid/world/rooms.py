@@ -150,9 +150,19 @@ class _Room:
         sky = hsv(random.uniform(0.5, 0.62), random.uniform(0.1, 0.5), 1.0)
         cell = random.uniform(0.3, 0.6)
         pane = material(
-            sky, hsv(0.6, 0.05, 1.0), (0.5, 0.47, 0.44), glow=1.0, marble=0.8, wave_u=1.5, wave_v=3.0, warp=2.0, cell_u=cell,
-            cell_v=cell, line_width=0.018, phase=random.uniform(0, 40),
-        )  # fmt: skip
+            sky,
+            hsv(0.6, 0.05, 1.0),
+            (0.5, 0.47, 0.44),
+            glow=1.0,
+            marble=0.8,
+            wave_u=1.5,
+            wave_v=3.0,
+            warp=2.0,
+            cell_u=cell,
+            cell_v=cell,
+            line_width=0.018,
+            phase=random.uniform(0, 40),
+        )
         b.box(body, (0, middle, 0), (half + 0.07, height + 0.07, 0.04), frame)
         b.box(body, (0, middle, 0.02), (half, height, 0.025), b.paint(pane))
         b.box(body, (0, middle - height - 0.08, 0.06), (half + 0.12, 0.02, 0.1), frame)
@@ -231,9 +241,13 @@ def _movers(b: Builder, room: _Room) -> None:
         lift = random.uniform(0.03, 0.2) if kind == 1 else 0.0
         motion = Motion(
             sine=(reach * math.sin(angle), lift, reach * math.cos(angle)),
-            cosine=(-reach * math.cos(angle), 0.0, reach * math.sin(angle)) if random.random() < 0.5 else (0.0, 0.0, 0.0),
-            rate=rate, phase=random.uniform(0, 6.28), spin=random.uniform(-1.5, 1.5),
-        )  # fmt: skip
+            cosine=(-reach * math.cos(angle), 0.0, reach * math.sin(angle))
+            if random.random() < 0.5
+            else (0.0, 0.0, 0.0),
+            rate=rate,
+            phase=random.uniform(0, 6.28),
+            spin=random.uniform(-1.5, 1.5),
+        )
         height = random.uniform(0.7, 1.4) if kind == 1 else 0.0
         body = b.body(x, z, angle, height, motion)
         if kind == 0:

@@ -54,9 +54,13 @@ class WorldPanoramas(Data):
         supersample: int = 1,
     ) -> None:
         counts = {
-            "train_scenes": train_scenes, "val_scenes": val_scenes, "height": height, "view_size": view_size,
-            "views": views, "supersample": supersample,
-        }  # fmt: skip
+            "train_scenes": train_scenes,
+            "val_scenes": val_scenes,
+            "height": height,
+            "view_size": view_size,
+            "views": views,
+            "supersample": supersample,
+        }
         for key, value in counts.items():
             if value < 1:
                 raise ConfigError(f"data.{key} is {value}; expected at least 1")
@@ -67,7 +71,8 @@ class WorldPanoramas(Data):
         self.seed, self.train_scenes, self.val_scenes = seed, train_scenes, val_scenes
         self.supersample = supersample
         self.panorama = Equirectangular(height, 2 * height)
-        self.rig = Rig.ring(views, UCM.centred(view_size, view_size, focal * (1 + xi), xi=xi), radius)
+        self.camera = UCM.centred(view_size, view_size, focal * (1 + xi), xi=xi)
+        self.rig = Rig.ring(views, self.camera, radius)
 
     def train(self) -> Source:
         return _Scenes(self, "train", self.train_scenes)
@@ -81,8 +86,9 @@ class _Scenes(Source):
 
     def __init__(self, data: WorldPanoramas, split: str, count: int) -> None:
         self.data, self.split, self.count = data, split, count
-        rig = data.rig
-        self.intrinsics = torch.tensor([[c.fx, c.fy, c.cx, c.cy, c.xi] for c in rig.cameras])
+        camera = data.camera
+        intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy, camera.xi])
+        self.intrinsics = intrinsics.repeat(len(data.rig), 1)
 
     def __len__(self) -> int:
         return self.count

@@ -203,13 +203,25 @@ def stool(b: Builder, body: int) -> None:
 
 
 BY_WALL: tuple[tuple[Thing, float, float], ...] = (
-    (sofa, 1.1, 0.55), (shelf, 0.7, 0.2), (shelf, 0.7, 0.2), (cabinet, 0.85, 0.3), (cabinet, 0.85, 0.3), (table, 0.9, 0.55),
+    (sofa, 1.1, 0.55),
+    (shelf, 0.7, 0.2),
+    (shelf, 0.7, 0.2),
+    (cabinet, 0.85, 0.3),
+    (cabinet, 0.85, 0.3),
+    (table, 0.9, 0.55),
     (bed, 0.85, 1.05),
-)  # fmt: skip
+)
 """Furniture to stand with its back to a wall, with half its width and half its depth, m."""
 
 ANYWHERE: tuple[tuple[Thing, float], ...] = (
-    (table, 1.0), (chair, 0.35), (chair, 0.35), (plant, 0.35), (floor_lamp, 0.2), (crates, 0.4), (sculpture, 0.35),
-    (toys, 0.5), (stool, 0.35),
-)  # fmt: skip
+    (table, 1.0),
+    (chair, 0.35),
+    (chair, 0.35),
+    (plant, 0.35),
+    (floor_lamp, 0.2),
+    (crates, 0.4),
+    (sculpture, 0.35),
+    (toys, 0.5),
+    (stool, 0.35),
+)
 """Furniture to stand freely, with the radius of the circle on the ground that it needs, m."""

@@ -59,29 +59,32 @@ def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Floa
     distance from the point: continuous at silhouettes, sharp near contact.
     """
     bright = points.new_ones(points.shape[1:])
-    position = light.position[:, None, None]
-    if light.sun:
-        keep = _in_beam(solids, light.position, points)
-    else:
-        rays = points - position
-        length = rays.square().sum(0).sqrt_()
-        rays /= length
-        keep = _in_view(solids, light.position[None], rays)
-    for pairs in _pairs(solids, keep):
-        if light.sun:
-            gap, leave = pairs.span(solids, points, position)
-            chord = leave.sub_(gap)
-        else:
-            enter, leave = pairs.span(solids, position, rays)
-            chord = leave - enter
-            gap = length.index_select(0, pairs.tile).sub_(leave)
-        bright_past = 1 - chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
-        bright_past = torch.maximum(bright_past, 1 - gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1))
+    for pairs, gap, chord in (_past_sun if light.sun else _past_lamp)(solids, light.position, points):
+        past = 1 - chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
+        past = torch.maximum(past, 1 - gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1))  # nothing in between
         best = bright.index_select(0, pairs.order)
-        for (one,) in pairs.rounds(bright_past):
+        for (one,) in pairs.rounds(past):
             torch.minimum(best[: len(one)], one, out=best[: len(one)])
         bright[pairs.order] = best
     return bright
+
+
+def _past_sun(solids: Solids, towards: Tensor, points: Tensor) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
+    """Pairs, distance from the points to the solid and chord through it, towards a sun."""
+    for pairs in _pairs(solids, _in_beam(solids, towards, points)):
+        gap, leave = pairs.span(solids, points, towards[:, None, None])
+        yield pairs, gap, leave.sub_(gap)
+
+
+def _past_lamp(solids: Solids, position: Tensor, points: Tensor) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
+    """The same towards a lamp, with rays from the lamp: a common origin makes them cheaper."""
+    position = position[:, None, None]
+    rays = points - position
+    length = rays.square().sum(0).sqrt_()
+    rays /= length
+    for pairs in _pairs(solids, _in_view(solids, position[:, 0].t(), rays)):
+        enter, leave = pairs.span(solids, position, rays)
+        yield pairs, length.index_select(0, pairs.tile).sub_(leave), leave - enter
 
 
 # which tile may meet which solid --------------------------------------------------------------------------------

@@ -77,7 +77,19 @@ def test_eta_counts_only_the_steps_of_this_process():
 def test_headline_metric_comes_first_and_long_lists_are_cut():
     progress, out, _ = plain(10, headline="m7")
     progress.event("validation", 5, {"weights": "raw", "metrics": {f"m{i}": float(i) for i in range(20)}})
-    assert out.getvalue() == ("validation  step 5  raw  m7 7.000  m0 0  m1 1.000  m2 2.000  m3 3.000 and 15 more\n")
+    assert out.getvalue() == (
+        "validation  step 5  raw  m7 7.000  m0 0  m1 1.000  m2 2.000  m3 3.000  m4 4.000 and 14 more\n"
+    )
+
+
+def test_a_metric_is_told_beside_its_baselines():
+    metrics = {"psnr/1-step": 21.0, "ssim/1-step": 0.7, "psnr/stitch": 20.0, "ssim/stitch": 0.8, "distance": 2.5}
+    told = {None: "psnr/1-step 21.00  psnr/stitch 20.00", "ssim/1-step": "ssim/1-step 0.7000  ssim/stitch 0.8000"}
+    for headline, words in told.items():
+        progress, out, _ = plain(10, headline=headline)
+        progress.event("validation", 5, {"weights": "raw", "metrics": metrics})
+        assert out.getvalue() == f"validation  step 5  raw  {words}\n"
+    progress.event("validation", 6, {"weights": "raw", "metrics": {}})
 
 
 def test_foreign_text_cannot_play_with_the_terminal():

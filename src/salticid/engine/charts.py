@@ -109,7 +109,7 @@ def running_mean(points: Points) -> Points:
     """The mean around every point, over 4 % of the points; at a steep start, over as many as there are on its left;
     at the end, where none are on the right, over those on its left."""
     points = thinned(points, 2 * POINTS)
-    half = len(points) // 50
+    half = max(len(points) // 50, min(len(points) // 4, 3))
     result = []
     for i, (x, _) in enumerate(points):
         run = points[max(i - half, 0) : i + min(half, i) + 1]

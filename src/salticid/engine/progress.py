@@ -23,7 +23,7 @@ COLOURS = {
     "skipped": "yellow",
     "checkpoint_rejected": "red",
 }
-FEW = 5
+FEW = 6
 """Values of an event that one line tells."""
 SILENT = ("picture", "checkpoint")
 """Events that happen too often to be told."""
@@ -96,11 +96,9 @@ class Progress:
         if self._quiet or kind in SILENT:
             return
         if kind == "validation":
-            metrics = fields.get("metrics", {})
-            name = self._headline if self._headline in metrics else next(iter(metrics), None)
-            self._metric = describe(name, metrics[name]) if name is not None else ""
-            first = {name: metrics[name]} if name is not None else {}
-            fields = {**fields, "metrics": first | metrics}
+            chosen = headlines(fields.get("metrics", {}), self._headline)
+            self._metric = "".join(describe(name, value) for name, value in list(chosen.items())[:1])
+            fields = {**fields, "metrics": chosen}
         words = "  ".join(describe(k, v) for k, v in fields.items())
         title = (printable(kind).replace("_", " "), COLOURS.get(kind, ""))
         self._show(lambda: self._console.print(Text.assemble(title, f"  step {step}  {words}"), soft_wrap=True))
@@ -180,6 +178,15 @@ def fitting(fields: dict[str, str], room: int) -> list[str]:
             chosen.add(name)
             room -= len(text) + 2
     return [text for name, text in fields.items() if name in chosen]
+
+
+def headlines(metrics: dict[str, Any], first: str | None) -> dict[str, Any]:
+    """The metrics to tell of: those of one kind (`psnr/1-step`, `psnr/stitch` …) where there are several, else all;
+    `first` stands first."""
+    name = first if first in metrics else next(iter(metrics), "")
+    kind = name.partition("/")[0] + "/"
+    related = {k: v for k, v in metrics.items() if k.startswith(kind)} or metrics
+    return {k: metrics[k] for k in [name, *related] if k in metrics}
 
 
 class Smoothed:

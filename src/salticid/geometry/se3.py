@@ -81,12 +81,14 @@ def yaw_pitch_roll(
     """Rotation of a camera, in radians: first roll about its z (clockwise in its image for the camera itself),
     then pitch about x, then yaw about the vertical. Positive yaw turns +z towards +x (right), positive pitch turns
     +z towards −y (up), positive roll turns +x towards +y."""
-    yaw, pitch, roll = torch.broadcast_tensors(*(torch.as_tensor(a) for a in (yaw, pitch, roll)))
-    zero = torch.zeros_like(yaw)
-    about_y = axis_angle_to_matrix(torch.stack((zero, yaw, zero), dim=-1))
-    about_x = axis_angle_to_matrix(torch.stack((pitch, zero, zero), dim=-1))
-    about_z = axis_angle_to_matrix(torch.stack((zero, zero, roll), dim=-1))
-    return compose(compose(about_y, about_x), about_z)
+    angles = torch.broadcast_tensors(*(torch.as_tensor(angle) for angle in (yaw, pitch, roll)))
+    (cy, cp, cr), (sy, sp, sr) = (f(torch.stack(angles)).unbind() for f in (torch.cos, torch.sin))
+    rows = (
+        (cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp),
+        (cp * sr, cp * cr, -sp),
+        (cy * sp * sr - sy * cr, sy * sr + cy * sp * cr, cy * cp),
+    )
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def pose(

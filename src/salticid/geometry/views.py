@@ -1,6 +1,7 @@
 """Making the views of a rig from a panorama, fast enough to do it anew for every training sample."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +10,6 @@ from torch import Tensor
 
 from salticid.geometry.rig import Rig
 from salticid.geometry.se3 import compose
-from salticid.geometry.warp import sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -37,32 +37,45 @@ def views_from_panorama(
     height, width = panorama.shape[-2:]
     if prefilter is None:
         prefilter = prefilter_factor(rig, height)
-    image = shrink_panorama(panorama, height // prefilter, width // prefilter)[None]
-    if image.dtype == torch.uint8:
-        image = image.float().mul_(1 / 127.5).sub_(1)
+    image = shrink_panorama(panorama, height // prefilter, width // prefilter)
+    grid, seen = _lookup(rig, rotation, image.shape[-2:])
+    n, h, w = grid.shape[:3]
+    views = F.grid_sample(_padded(image)[None], grid.reshape(1, n * h, w, 2), align_corners=False)[0]
+    views = views.unflatten(1, (n, h)).transpose(0, 1).contiguous()
+    if panorama.dtype == torch.uint8:
+        views.mul_(1 / 127.5).sub_(1)
+    return views if seen is None else torch.where(seen[:, None], views, outside)
+
+
+def _lookup(rig: Rig, rotation: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Where the views' pixels are in the padded panorama of `size`, as `grid_sample` counts (−1 to 1, the centre of
+    the panorama at 0): (n, h, w, 2). And which of them see anything, (n, h, w), or None for all."""
+    across, down = (side / (side + 2) for side in (size[1], size[0]))
     turns = rig.poses[:, :3, :3]
     turns = turns if rotation is None else compose(rotation.to(turns)[None], turns)
-    rays: dict[int, list[Tensor]] = {}
-    pixels, seen = [], []
+    rays = {id(camera): camera.unproject_uv(*camera.pixel_axes()) for camera in rig.cameras}
+    grid = []
     for camera, turn in zip(rig.cameras, turns.tolist(), strict=True):
-        if id(camera) not in rays:
-            rays[id(camera)] = list(camera.unproject_uv(*camera.pixel_axes()))
-        x, y, z, valid = rays[id(camera)]
-        x, y, z = ((x * a).add_(y, alpha=b).add_(z, alpha=c) for a, b, c in turn)
-        pixels.append(_sphere_pixels(x, y, z, *image.shape[-2:]))
-        seen.append(valid)
-    n, (h, w) = len(rig), pixels[0].shape[:2]
-    views = sample(image, torch.cat(pixels)[None], wrap=True)[0].unflatten(1, (n, h)).transpose(0, 1)
-    if not all(bool(valid.all()) for valid in seen):
-        views = torch.where(torch.stack(seen).expand(n, h, w)[:, None], views, outside)
-    return views.contiguous()
+        *ray, _ = rays[id(camera)]
+        x, y, z = ((ray[0] * a).add_(ray[1], alpha=b).add_(ray[2], alpha=c) for a, b, c in turn)
+        # The rays are unit and nothing is differentiated: the arcsine is safe here.
+        longitude, latitude = torch.atan2(x, z, out=x), y.clamp_(-1, 1).asin_()
+        grid.append(torch.stack((longitude.mul_(across / math.pi), latitude.mul_(down * 2 / math.pi)), dim=-1))
+    if all(bool(valid.all()) for *_, valid in rays.values()):
+        return torch.stack(grid), None
+    return torch.stack(grid), torch.stack([rays[id(camera)][-1].expand(grid[0].shape[:2]) for camera in rig.cameras])
 
 
-def _sphere_pixels(x: Tensor, y: Tensor, z: Tensor, height: int, width: int) -> Tensor:
-    """`Equirectangular.project` of unit rays without gradients, where the arcsine is enough; consumes its inputs."""
-    u = torch.atan2(x, z).mul_(width / (2 * math.pi)).add_(width / 2 - 0.5)
-    v = y.clamp_(-1, 1).asin_().mul_(height / math.pi).add_(height / 2 - 0.5)
-    return torch.stack((u, v), dim=-1)
+def _padded(panorama: Tensor) -> Tensor:
+    """The panorama (3, h, w) in float32 with a pixel more on every side: around the seam, over the poles."""
+    height, width = panorama.shape[-2:]
+    rows = torch.empty(height + 2, width + 2, 3)  # channels last: sampling reads them together
+    padded = rows.permute(2, 0, 1)
+    padded[:, 1:-1, 1:-1] = panorama
+    padded[:, 0, 1:-1] = panorama[:, 0].roll(width // 2, dims=-1)
+    padded[:, -1, 1:-1] = panorama[:, -1].roll(width // 2, dims=-1)
+    padded[..., 0], padded[..., -1] = padded[..., -2], padded[..., 1]
+    return padded
 
 
 def prefilter_factor(rig: Rig, height: int) -> int:

@@ -7,6 +7,7 @@ import sys
 from difflib import get_close_matches
 
 from salticid import __version__
+from salticid.engine.figures import printable
 from salticid.errors import UserError
 
 COMMANDS = {
@@ -82,8 +83,8 @@ def _help() -> str:
 
 
 def _tell(message: str) -> None:
-    """One line to stderr, with the rank where there are several. A message may quote a stranger's file: nothing in
-    it reaches the terminal but printable characters."""
-    line = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(message.split()))
+    """One line to stderr, with the rank where there are several. A message may quote a stranger's file, so nothing
+    in it reaches the terminal but printable characters."""
+    line = printable(" ".join(message.split()))
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     print(f"[rank {os.environ.get('RANK', '0')}] {line}" if several else line, file=sys.stderr)

@@ -1,10 +1,12 @@
 """`salticid train`: start a run, go on with one, or only show what it would be."""
 
 import argparse
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salticid import presets
+from salticid.commands.costs import show_costs
 from salticid.commands.parser import Parser
 from salticid.config import KEYS
 from salticid.config.classes import allowed_packages
@@ -29,9 +31,10 @@ def parser() -> Parser:
         "--resume",
         nargs="?",
         type=Path,
-        const=Path(),
+        const=True,
         metavar="RUN_DIR",
-        help="go on with a run from its newest valid checkpoint (default: the run written last)",
+        help="go on with a run from its newest valid checkpoint (default: the run written last; of that name, or of "
+        "that preset, where one is given)",
     )
     parser.add_argument("--dry-run", action="store_true", help="one step of everything: its memory and its time")
     parser.add_argument("--print-config", action="store_true", help="print the whole configuration and stop")
@@ -45,48 +48,48 @@ def run(arguments: list[str]) -> int:
     if options.resume is None and options.source is None:
         known = ", ".join(presets.names())
         raise UserError(f"salticid train: expected a preset, a .yaml file or --resume; presets: {known}")
-    from salticid.config.run import build_config
+    if "/" in (options.name or "") or (options.name or "x").startswith("."):
+        raise UserError(f"--name {options.name}: expected a plain name; use --run-dir for a folder elsewhere")
+    source = presets.find(options.source) if options.source else None
+    from salticid.config.run import build_config, load_config
     from salticid.config.writer import to_yaml
+    from salticid.engine.trainer import Trainer
 
     directory = _run_to_resume(options) if options.resume is not None else None
-    config = _resumed(directory, options, overrides, allowed) if directory else _fresh(options, overrides, allowed)
+    if directory:
+        config = _resumed(directory, source, overrides, allowed)
+    else:
+        config = load_config(presets.find(options.source), overrides, allowed)
     if options.print_config:
         print(to_yaml(config), end="")
         return 0
+    place = directory or _new_directory(options, config)
     built = build_config(config, allowed)
     if options.dry_run:
-        return _dry_run(built)
-    resume = directory is not None
-    return _train(built, to_yaml(config), directory or _new_directory(options, config), resume)
-
-
-def _fresh(options: argparse.Namespace, overrides: list[Override], allowed: tuple[str, ...]) -> "Plain":
-    from salticid.config.run import load_config
-
-    return load_config(presets.find(options.source), overrides, allowed)
+        show_costs(Trainer(built.recipe, built.data, place, built.settings()).dry_run())
+        return 0
+    return _train(built, to_yaml(config), place, resume=directory is not None)
 
 
 def _run_to_resume(options: argparse.Namespace) -> Path:
-    from salticid.engine.run import RUNS, newest_run, open_run
+    from salticid.engine.run import newest_run, open_run
 
-    if options.resume != Path():
-        return open_run(options.resume)
-    if options.run_dir:
-        return open_run(options.run_dir)
-    return newest_run(RUNS)
+    given = options.run_dir if options.resume is True else options.resume
+    if given:
+        return open_run(given)
+    if options.name:
+        return newest_run(glob.escape(options.name))
+    return newest_run(glob.escape(Path(options.source).stem) + "-*" if options.source else "*")
 
 
-def _resumed(
-    directory: Path, options: argparse.Namespace, overrides: list[Override], allowed: tuple[str, ...]
-) -> "Plain":
+def _resumed(directory: Path, source: Path | None, overrides: list[Override], allowed: tuple[str, ...]) -> "Plain":
     """The configuration with which the run in `directory` goes on: its own, but for harmless changes."""
     from salticid.config.difference import check_resumable
     from salticid.config.run import load_config
     from salticid.engine.run import CONFIG
 
     saved = load_config(directory / CONFIG, [], allowed)
-    source = presets.find(options.source) if options.source else directory / CONFIG
-    wanted = load_config(source, overrides, allowed)
+    wanted = load_config(source or directory / CONFIG, overrides, allowed)
     for change in check_resumable(saved, wanted):
         print(f"{directory}: goes on with {change}")
     return wanted
@@ -111,21 +114,17 @@ def _train(config: "RunConfig", text: str, directory: Path, resume: bool) -> int
 
     directory = agree(directory)
     trainer = config.trainer
-    log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
-    run = Trainer(config.recipe, config.data, directory, config.settings(), log, text)
+    run = Trainer(config.recipe, config.data, directory, config.settings(), text)
     device = str(pick_device(trainer.device))
     if first_rank():
         update_config(directory, text) if resume else create_run(directory, text, device)
-    status = run.fit(resume=resume)
+    log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
+    status = run.fit(log, resume=resume)
     if first_rank():
         print(f"report: {write_report(directory)}")
         if status == "interrupted":
             print(f"interrupted; go on with: salticid train --resume {directory}")
     return 0 if status == "finished" else INTERRUPTED
-
-
-def _dry_run(config: "RunConfig") -> int:
-    raise NotImplementedError
 
 
 def _epilog() -> str:

@@ -102,15 +102,15 @@ def open_run(directory: Path) -> Path:
     return directory
 
 
-def newest_run(root: Path) -> Path:
-    """The run at or below `root` whose log or configuration was written last.
+def newest_run(name: str = "*") -> Path:
+    """The run below `runs/` whose log or configuration was written last, of those whose name matches.
 
     Raises:
         UserError: there is none.
     """
-    found = [path.parent for path in root.glob("**/" + CONFIG) if path.parent.parent.name != "checkpoints"]
+    found = [path for path in RUNS.glob(f"*/{name}") if (path / CONFIG).is_file()]
     if not found:
-        raise UserError(f"{root}: there is no run to resume")
+        raise UserError(f"{RUNS}/*/{name}: there is no run to resume")
     return max(found, key=_last_written)
 
 

@@ -1,0 +1,58 @@
+"""Which changes a run may be resumed with."""
+
+from typing import Any
+
+import pytest
+
+from salticid.config.difference import CHANGEABLE, Change, check_resumable, difference
+from salticid.errors import ConfigError
+
+
+def test_differences_are_listed_key_by_key(load):
+    changes = difference(load(), load(trainer__steps="9", ema="{decay: 0.5}", recipe__title="x"))
+    assert Change("trainer.steps", 4, 9) in changes
+    assert Change("recipe.init_args.title", "toy", "x") in changes
+    assert [c.key for c in changes] == ["recipe.init_args.title", "trainer.steps", "ema.decay"]
+    assert difference(load(), load()) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("trainer.steps", "9", "trainer.steps: 4 → 9"),
+        ("trainer.seed", "9", "trainer.seed: 0 → 9"),
+        ("trainer.batch", "2", "trainer.batch: 4 → 2"),
+        ("trainer.precision", "bf16", "trainer.precision: 'fp32' → 'bf16'"),
+        ("optimizer.lr", "0.5", "optimizer.lr: 0.0001 → 0.5"),
+        ("data.count", "9", "data.init_args.count: 32 → 9"),
+        ("ema", "null", "→ null"),
+        ("checkpoint.best_metric", "error", "checkpoint.best_metric: null → 'error'"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_result(load, key: str, value: str, message: str):
+    with pytest.raises(ConfigError) as caught:
+        check_resumable(load(), load(**{key.replace(".", "__"): value}))
+    assert message in str(caught.value)
+
+
+def test_a_run_is_resumed_with_what_does_not_change_it(load):
+    changed = {
+        "log.every": "3",
+        "log.tensorboard": "true",
+        "checkpoint.every": "2",
+        "checkpoint.keep_last": "5",
+        "trainer.workers": "2",
+        "trainer.micro_batch": "1",
+        "trainer.parallel": "fsdp",
+        "trainer.on_nonfinite": "skip",
+    }
+    changes = check_resumable(load(), load(**{key.replace(".", "__"): value for key, value in changed.items()}))
+    assert {c.key for c in changes} == set(changed)
+
+
+def test_changeable_keys_exist(load):
+    config = load()
+    for key in CHANGEABLE:
+        inner: Any = config
+        for part in key.split("."):
+            inner = inner[part]

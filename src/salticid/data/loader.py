@@ -31,7 +31,8 @@ class _Fetch(Dataset[Batch | UserError], ABC):
 
     def __getitem__(self, index: Places) -> Batch | UserError:
         try:
-            return self.fetch(index)
+            with torch.autocast("cpu", enabled=False):  # in process as in a worker, where there is none
+                return self.fetch(index)
         except UserError as error:
             return error  # raised by `Batches`: a worker would bury its message in a traceback
 

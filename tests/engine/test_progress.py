@@ -77,10 +77,8 @@ def test_eta_counts_only_the_steps_of_this_process():
 def test_headline_metric_comes_first_and_long_lists_are_cut():
     progress, out, _ = plain(10, headline="m7")
     progress.event("validation", 5, {"weights": "raw", "metrics": {f"m{i}": float(i) for i in range(20)}})
-    assert out.getvalue() == (
     told = "m7 7.000  m0 0  m1 1.000  m2 2.000  m3 3.000  m4 4.000 and 14 more"
     assert out.getvalue() == f"validation  step 5  raw  {told}\n"
-    )
 
 
 def test_a_metric_is_told_beside_its_baselines():

@@ -70,7 +70,7 @@ class PanoramaFolder(Data):
         view_size: int = 64,
         views: int = 4,
         xi: float = 0.9,
-        focal: float = 18.0,
+        focal: float = 34.0,
         jitter: RigJitter | None = None,
         scene: str = "stem",
         val_scenes: Sequence[str] = (),

@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not first_rank:
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
-            return _dispatch(arguments)
+            status = _dispatch(arguments)
+            sys.stdout.flush()  # so that a pipe that nobody reads is noticed here
+            return status
         except UserError as error:
             if os.environ.get("SALTICID_DEBUG") == "1":
                 raise

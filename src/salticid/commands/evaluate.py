@@ -129,11 +129,13 @@ def _show(metrics: dict[str, dict[str, float]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from salticid.engine.figures import number
+
     table = Table("metric", *metrics, box=None, padding=(0, 2, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for name in next(iter(metrics.values())):
-        table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in metrics.values()))
+        table.add_row(name, *(number(values[name]) if name in values else "" for values in metrics.values()))
     console = Console()
     console.print(title, highlight=False)
     console.print(table)

@@ -9,8 +9,16 @@ from salticid.errors import ConfigError
 Plain = dict[str, Any]
 """A configuration as YAML holds it."""
 
-SAME_RESULT = ("log", "checkpoint.every", "checkpoint.keep_last", "trainer.workers")
-"""Keys that no weight depends on: what is written, how often, and who reads the samples."""
+SAME_RESULT = (
+    "log",
+    "checkpoint.every",
+    "checkpoint.keep_last",
+    "trainer.workers",
+    "trainer.timeout",
+    "validation.batch",
+    "validation.previews",
+)
+"""Keys that neither a weight nor a metric depends on: what is written, how often, and who reads the samples."""
 
 SAME_MATHEMATICS = (
     "trainer.micro_batch",
@@ -19,6 +27,7 @@ SAME_MATHEMATICS = (
     "trainer.compile",
     "trainer.channels_last",
     "trainer.checkpoint_activations",
+    "trainer.deterministic",
 )
 """Keys that change how a step is computed but not what it computes: the run goes on to rounding error, no longer
 bit for bit. What a run needs to move to another machine, or to fit into its memory."""

@@ -36,7 +36,7 @@ HOSTILE = sorted((TESTS / "hostile").glob("*.yaml"))
         ("train toy.yaml --run-dir toy.yaml/run", "toy.yaml/run: cannot be written: Not a directory"),
         ("train toy.yaml --allow ../x", "--allow ../x: expected a package"),
         ("train --resume", "runs/*/*: there is no run to resume"),
-        ("train toy.yaml --resume", "runs/*/toy-*: there is no run to resume"),
+        ("train toy.yaml --resume", "runs/*/toy-[0-9]*: there is no run to resume"),
         ("train toy.yaml --resume --name x", "runs/*/x: there is no run to resume"),
         ("train toy.yaml --name ../x", "--name ../x: expected a plain name"),
         ("train --resume nowhere", "nowhere: there is no such run directory"),

@@ -79,7 +79,7 @@ def _run_to_resume(options: argparse.Namespace) -> Path:
         return open_run(given)
     if options.name:
         return newest_run(glob.escape(options.name))
-    return newest_run(glob.escape(Path(options.source).stem) + "-*" if options.source else "*")
+    return newest_run(glob.escape(Path(options.source).stem) + "-[0-9]*" if options.source else "*")
 
 
 def _resumed(directory: Path, source: Path | None, overrides: list[Override], allowed: tuple[str, ...]) -> "Plain":

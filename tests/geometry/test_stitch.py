@@ -179,3 +179,14 @@ def test_double_sphere_photograph_equals_that_of_its_library(picture, sample_dat
     assert correlation(equirectangular[front], picture(folder + "equirect.jpg")[front]) > 0.98
     perspective, _ = resample(image, camera, Pinhole.centred(512, 512, 128.0))
     assert correlation(perspective, picture(folder + "perspective.jpg")) > 0.99
+
+
+@pytest.mark.gpu
+def test_the_gpu_stitches_as_the_cpu_does() -> None:
+    rig = Rig.ring(4, KannalaBrandt.centred(64, 64, torch.tensor([20.0, 22.0]), k1=-0.05), radius=0.1)
+    images = torch.rand(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected, seen = stitch(images, rig, Equirectangular(64, 128), distance=3.0)
+    out, mask = stitch(images.cuda(), rig.to("cuda"), Equirectangular(64, 128), distance=3.0)
+    agree = (mask.cpu() == seen).expand_as(expected)  # pixels on the very border may fall on either side
+    assert agree.float().mean() > 0.999
+    assert ((out.cpu() - expected).abs() * agree).mean() < 1e-3

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from salticid.errors import UserError
 from salticid.geometry import se3
 from salticid.geometry.cameras import UCM, Equirectangular, Lens, Pinhole
 from salticid.geometry.rig import Rig
@@ -56,6 +57,24 @@ def test_outside_of_the_image_circle_is_filled() -> None:
     views = views_from_panorama(torch.full((3, 32, 64), 0.5), rig, outside=-1.0)
     assert 0 < valid.float().mean() < 1
     assert torch.equal(views[0, 0] == -1, ~valid)
+
+
+def test_views_of_several_sizes_are_refused() -> None:
+    cameras = (Pinhole.centred(8, 8, 4.0), Pinhole.centred(8, 10, 4.0))
+    rig = Rig(cameras, torch.eye(4).expand(2, 4, 4), ("a", "b"))
+    with pytest.raises(UserError, match="images of one size"):
+        views_from_panorama(torch.zeros(3, 8, 16), rig)
+
+
+def test_cameras_of_a_rig_may_differ() -> None:
+    panorama = smooth_panorama(64)
+    cameras = (UCM.centred(24, 24, 9.0, xi=0.9, max_angle=1.2), Pinhole.centred(24, 24, 15.0))
+    rig = Rig(cameras, Rig.ring(2, cameras[0]).poses, ("fisheye", "pinhole"))
+    views = views_from_panorama(panorama, rig, prefilter=1)
+    for view, camera, pose in zip(views, cameras, rig.poses, strict=True):
+        expected, valid = resample(panorama[None], Equirectangular(64, 128), camera, pose)
+        expected = torch.where(valid & camera.rays()[1], expected, -1.0)
+        torch.testing.assert_close(view, expected[0], atol=2e-4, rtol=0)
 
 
 def test_prefilter_keeps_the_resolution_of_the_views_and_removes_aliasing() -> None:

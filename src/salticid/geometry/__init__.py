@@ -1,4 +1,9 @@
-"""Central cameras, rigid motions, warps, rigs and stitching. Needs torch alone.
+"""Central cameras, rigid motions, warps, rigs and stitching. Needs torch alone; calibration files need PyYAML.
 
-Import names from their modules: `cameras`, `se3`, `warp`, `views`, `rig`, `stitch`.
+- `cameras`: Pinhole, UCM, DoubleSphere, KannalaBrandt, Equirectangular (`lens` holds what they share)
+- `se3`: rotations and poses as matrices
+- `warp`: sample, reproject, resample, rotate_panorama, shrink
+- `views`: the views of a rig from a panorama
+- `rig`: Rig, load_rig, save_rig (`calibration`, `foreign` and `entry` read and write the files)
+- `stitch`: warp-and-blend, coverage
 """

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from salticid.errors import UserError
 from salticid.geometry.rig import Rig
 from salticid.geometry.se3 import compose
 
@@ -25,7 +26,7 @@ def views_from_panorama(
     outside: float = -1.0,
 ) -> "Float[Tensor, 'n 3 h_view w_view']":
     """What the cameras of `rig` (all of one size) see of a panorama, as of a world infinitely far away, with the rig
-    turned by `rotation` (rig to panorama). Not differentiable.
+    turned by `rotation` (rig to panorama). On the CPU; not differentiable.
 
     Args:
         panorama: uint8, which becomes float32 in [−1, 1], or float, whose range is kept. Fastest where its memory
@@ -33,8 +34,14 @@ def views_from_panorama(
         prefilter: the panorama is shrunk by this factor first, against aliasing; default: `prefilter_factor`. A
             caller who makes several rigs' views shrinks it once (`shrink_panorama`) and says 1.
         outside: value of pixels outside the image circle of a lens.
+
+    Raises:
+        UserError: the cameras' images are not of one size.
     """
     height, width = panorama.shape[-2:]
+    sizes = {(camera.height, camera.width) for camera in rig.cameras}
+    if len(sizes) > 1:
+        raise UserError(f"a rig whose views are made from panoramas has images of one size, not {sorted(sizes)}")
     if prefilter is None:
         prefilter = prefilter_factor(rig, height)
     image = shrink_panorama(panorama, height // prefilter, width // prefilter)
@@ -50,27 +57,30 @@ def views_from_panorama(
 def _lookup(rig: Rig, rotation: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
     """Where the views' pixels are in the padded panorama of `size`, as `grid_sample` counts (−1 to 1, the centre of
     the panorama at 0): (n, h, w, 2). And which of them see anything, (n, h, w), or None for all."""
-    across, down = (side / (side + 2) for side in (size[1], size[0]))
+    across, down = size[1] / (size[1] + 2), size[0] / (size[0] + 2)
     turns = rig.poses[:, :3, :3]
     turns = turns if rotation is None else compose(rotation.to(turns)[None], turns)
-    rays = {id(camera): camera.unproject_uv(*camera.pixel_axes()) for camera in rig.cameras}
-    grid = []
-    for camera, turn in zip(rig.cameras, turns.tolist(), strict=True):
-        *ray, _ = rays[id(camera)]
-        x, y, z = ((ray[0] * a).add_(ray[1], alpha=b).add_(ray[2], alpha=c) for a, b, c in turn)
-        # The rays are unit and nothing is differentiated: the arcsine is safe here.
-        longitude, latitude = torch.atan2(x, z, out=x), y.clamp_(-1, 1).asin_()
-        grid.append(torch.stack((longitude.mul_(across / math.pi), latitude.mul_(down * 2 / math.pi)), dim=-1))
-    if all(bool(valid.all()) for *_, valid in rays.values()):
-        return torch.stack(grid), None
-    return torch.stack(grid), torch.stack([rays[id(camera)][-1].expand(grid[0].shape[:2]) for camera in rig.cameras])
+    if all(camera is rig.cameras[0] for camera in rig.cameras):
+        *rays, seen = rig.cameras[0].unproject_uv(*rig.cameras[0].pixel_axes())
+        rays = torch.stack(rays)[None]
+    else:
+        each = [camera.unproject_uv(*camera.pixel_axes()) for camera in rig.cameras]
+        rays, seen = torch.stack([torch.stack(ray) for *ray, _ in each]), torch.stack([valid for *_, valid in each])
+    with torch.autocast("cpu", enabled=False):
+        x, y, z = (turns @ rays.flatten(2)).unflatten(2, rays.shape[2:]).unbind(dim=1)
+    # The rays are unit and nothing is differentiated: the arcsine is safe here.
+    longitude, latitude = torch.atan2(x, z), y.clamp_(-1, 1).asin_()
+    grid = torch.stack((longitude.mul_(across / math.pi), latitude.mul_(down * 2 / math.pi)), dim=-1)
+    return grid, None if bool(seen.all()) else seen.expand(grid.shape[:3])
 
 
 def _padded(panorama: Tensor) -> Tensor:
     """The panorama (3, h, w) in float32 with a pixel more on every side: around the seam, over the poles."""
     height, width = panorama.shape[-2:]
-    rows = torch.empty(height + 2, width + 2, 3)  # channels last: sampling reads them together
-    padded = rows.permute(2, 0, 1)
+    if panorama.stride(0) == 1:  # the three channels lie together: keep it so
+        padded = torch.empty(height + 2, width + 2, 3).permute(2, 0, 1)
+    else:
+        padded = torch.empty(3, height + 2, width + 2)
     padded[:, 1:-1, 1:-1] = panorama
     padded[:, 0, 1:-1] = panorama[:, 0].roll(width // 2, dims=-1)
     padded[:, -1, 1:-1] = panorama[:, -1].roll(width // 2, dims=-1)
@@ -100,9 +110,9 @@ def shrink_panorama(panorama: "Float[Tensor, '3 h w']", height: int, width: int)
 
     shrunk = resize(panorama, width)
     ratio = old_width / width
-    if ratio.is_integer() and width >= 8:
-        # The two columns on either side of the seam again, in a strip across it.
-        margin = 4 * int(ratio)
-        strip = resize(torch.cat((panorama[..., -margin:], panorama[..., :margin]), dim=-1), 8)
-        shrunk[..., -2:], shrunk[..., :2] = strip[..., 2:4], strip[..., 4:6]
+    if ratio.is_integer() and width >= 4:
+        # The column on either side of the seam again, in a strip across it.
+        margin = 2 * int(ratio)
+        strip = resize(torch.cat((panorama[..., -margin:], panorama[..., :margin]), dim=-1), 4)
+        shrunk[..., -1], shrunk[..., 0] = strip[..., 1], strip[..., 2]
     return shrunk

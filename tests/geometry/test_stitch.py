@@ -36,10 +36,10 @@ def test_directions_go_through_fisheyes_and_back_within_a_twentieth_pixel() -> N
     # As an angle in pixels of the equator: near the poles a column is no measure.
     across = torch.linalg.cross(stitched[0].permute(1, 2, 0), rays).norm(dim=-1) / (2 * math.pi / 256)
     middle = slice(32, 96)
-    assert (pixels - pixel_grid(128, 256))[middle, 1:-1].norm(dim=-1).mean() < 0.05
-    assert across.mean() < 0.05
+    assert (pixels - pixel_grid(128, 256))[middle, 1:-1].norm(dim=-1).max() < 0.05
+    assert across.max() < 0.05
     # No shift: an error of half a pixel somewhere in the chain would show in the mean, smoothing does not.
-    assert (pixels - pixel_grid(128, 256))[middle, 1:-1].mean(dim=(0, 1)).abs().max() < 5e-3
+    assert (pixels - pixel_grid(128, 256))[middle, 1:-1].mean(dim=(0, 1)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(

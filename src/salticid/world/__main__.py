@@ -42,7 +42,7 @@ def contact_sheet(seed: int) -> Tensor:
     scenes = make_scene(seed, 8, "room"), make_scene(seed, 8, "outdoors")
     views = [frame.rgb for scene in scenes for frame in render_rig(scene, rig, torch.eye(4), supersample=_SUPERSAMPLE)]
     rows.append(views)
-    rows.append(_truth(make_scene(seed, 10, "room")))
+    rows.append(_truth(make_scene(seed, 7, "outdoors")))
     rows.append(_orbit(make_scene(seed, 0, "studio")))
     sheet = torch.cat([torch.cat([_framed(picture) for picture in row], dim=2) for row in rows], dim=1)
     return sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
@@ -67,7 +67,7 @@ def _orbit(scene: Scene) -> list[Tensor]:
 
 def _truth(scene: Scene) -> list[Tensor]:
     frame = _look(scene)
-    motion = flow(scene, _PANORAMA, scene.path(0.0), 0.0, _PANORAMA, scene.path(1.0), 1.0)
+    motion = flow(scene, _PANORAMA, scene.path(0.0), 0.0, _PANORAMA, scene.path(0.5), 0.5)
     return [frame.rgb, _distance_colours(frame.distance), _instance_colours(frame.instance), _flow_colours(motion.flow)]
 
 
@@ -93,7 +93,7 @@ def _flow_colours(motion: Tensor) -> Tensor:
     """Direction as hue, length as saturation."""
     length = torch.linalg.vector_norm(motion, dim=-1)
     hue = torch.atan2(motion[..., 1], motion[..., 0]) / (2 * math.pi) % 1
-    return _hues(hue, (length / length.quantile(0.95)).clamp(0, 1), torch.ones_like(hue))
+    return _hues(hue, (length / length.quantile(0.8)).clamp(0, 1), torch.ones_like(hue))
 
 
 if __name__ == "__main__":

@@ -252,7 +252,8 @@ def _fliers(b: Builder) -> None:
     """Balloons."""
     random = b.random
     for _ in range(random.randint(0, 3)):
-        distance, angle, height = random.uniform(5, 25), random.uniform(-math.pi, math.pi), random.uniform(3.5, 10)
+        distance, angle, size = random.uniform(5, 25), random.uniform(-math.pi, math.pi), random.uniform(0.4, 1.3)
+        height = random.uniform(3.5, 10) + 2 * size
         motion = Motion(
             velocity=(random.gauss(0, 0.3), -0.05, random.gauss(0, 0.3)),
             sine=(0, 0.15, 0),
@@ -260,7 +261,7 @@ def _fliers(b: Builder) -> None:
             spin=random.uniform(-0.6, 0.6),
         )
         body = b.body(distance * math.sin(angle), distance * math.cos(angle), 0, height, motion)
-        landmarks.balloon(b, body, random.uniform(0.4, 1.3))
+        landmarks.balloon(b, body, size)
 
 
 def _skyline(b: Builder) -> None:

@@ -31,7 +31,7 @@ class _Room:
     def __init__(self, b: Builder) -> None:
         self.b, random = b, b.random
         self.half_x, self.half_z = random.uniform(1.9, 3.8), random.uniform(1.9, 3.8)
-        self.height = random.uniform(2.3, 3.2) + 0.12 * (self.half_x + self.half_z - 4)
+        self.height = max(random.uniform(2.3, 3.2) + 0.12 * (self.half_x + self.half_z - 4), b.floor + 1.0)
         self.yaw = random.uniform(-math.pi, math.pi)
         self.centre = self._settle(random)
         wall = [b.paint(b.palette.wall())]
@@ -205,7 +205,7 @@ class _Room:
         warmth = random.uniform(-0.6, 1.0)
         colour = torch.tensor([1.0 + 0.25 * warmth, 1.0 + 0.05 * warmth, 1.0 - 0.3 * warmth])
         body = b.body(x, z)
-        drop = random.uniform(0.06, 0.5)
+        drop = min(random.uniform(0.06, 0.5), self.height - b.floor - 0.8)
         cord, glass = b.paint(b.palette.plain((0.05, 0.05, 0.05))), b.paint(b.palette.lamp((1.0, 0.95, 0.8)))
         b.cylinder(body, (0, self.height - drop / 2, 0), 0.012, drop / 2, cord)
         b.ball(body, (0, self.height - drop, 0), (0.16, 0.07, 0.16), glass)
@@ -226,16 +226,20 @@ class _Room:
 def _movers(b: Builder, room: _Room) -> None:
     """A rolling ball, a hovering toy or a small robot."""
     random = b.random
-    for _ in range(random.randint(1, 3)):
+    wanted = random.randint(1, 3)
+    for _ in range(30):
+        if wanted == 0:
+            return
         radius, reach = random.uniform(0.1, 0.28), random.uniform(0.15, 0.5)
+        around = 1.5 * radius + 2 * reach  # it goes there and turns
         x, z = room.world(random.uniform(-0.8, 0.8) * room.half_x, random.uniform(-0.8, 0.8) * room.half_z)
         inside = all(
-            abs(v) < limit - 2 * reach - radius
-            for v, limit in zip(_relative(room, x, z), (room.half_x, room.half_z), strict=True)
+            abs(v) < limit - around for v, limit in zip(_relative(room, x, z), (room.half_x, room.half_z), strict=True)
         )
-        if not inside or not b.free(x, z, radius + 2 * reach, clearance=0.5):
+        if not inside or not b.free(x, z, around, clearance=0.6):
             continue
-        b.taken.append((x, z, radius + 2 * reach))
+        b.taken.append((x, z, around))
+        wanted -= 1
         angle, rate = random.uniform(0, 6.28), random.uniform(0.6, 2.0)
         kind, face = random.randrange(3), b.paint(b.palette.toy())
         lift = random.uniform(0.03, 0.2) if kind == 1 else 0.0

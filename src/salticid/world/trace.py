@@ -84,7 +84,7 @@ def _past_lamp(solids: Solids, position: Tensor, points: Tensor) -> "Iterator[tu
     rays /= length
     for pairs in _pairs(solids, _in_view(solids, position[:, 0].t(), rays)):
         enter, leave = pairs.span(solids, position, rays)
-        yield pairs, length.index_select(0, pairs.tile).sub_(leave), leave - enter
+        yield pairs, length.index_select(0, pairs.tile).sub_(leave), leave - enter.clamp_(min=0)
 
 
 # which tile may meet which solid --------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class _Pairs:
 
 
 def _pairs(solids: Solids, keep: "Bool[Tensor, 't n']") -> Iterator[_Pairs]:
-    for kind in (slice(0, solids.boxes), solids.rounds):
+    for kind, box in ((slice(0, solids.boxes), True), (solids.rounds, False)):
         mine = keep[:, kind]
         counts = mine.sum(1)
         if not bool(counts.any()):
@@ -161,7 +161,7 @@ def _pairs(solids: Solids, keep: "Bool[Tensor, 't n']") -> Iterator[_Pairs]:
         rank = mine.cumsum(1)[place, solid]
         rank, by_rank = rank.sort(stable=True)
         place, solid = place[by_rank], solid[by_rank] + kind.start
-        yield _Pairs(order[place], solid, order, rank.bincount()[1:].tolist(), kind.start == 0)
+        yield _Pairs(order[place], solid, order, rank.bincount()[1:].tolist(), box)
 
 
 # one solid and one ray ------------------------------------------------------------------------------------------

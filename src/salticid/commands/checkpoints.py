@@ -11,7 +11,8 @@ from salticid.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from salticid.config.run import RunConfig
+    from salticid.engine.recipe import Recipe
+    from salticid.engine.settings import TrainerConfig
 
 
 def add_checkpoint(parser: Parser) -> None:
@@ -58,16 +59,16 @@ def load_trained(checkpoint: Path, overrides: list[Override], allowed: tuple[str
     return load_config(checkpoint / CONFIG, overrides, allowed)
 
 
-def prepare(config: "RunConfig") -> "torch.device":
+def prepare(recipe: "Recipe", trainer: "TrainerConfig") -> "torch.device":
     """Bring the recipe to the device of its run, with the arithmetic of its training."""
     import torch
 
     from salticid.engine.parallel import pick_device
 
-    device = pick_device(config.trainer.device)
+    device = pick_device(trainer.device)
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if config.trainer.tf32 else "highest")
-    config.recipe.to(device)
+        torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
+    recipe.to(device)
     return device
 
 

@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> None:
 
     checkpoint = find_checkpoint(options.run, options.best)
     config = build_config(load_trained(checkpoint, overrides, allowed), allowed)
-    device = prepare(config)
+    device = prepare(config.recipe, config.trainer)
     config.recipe.check(config.data)
     kinds = ("ema", "raw") if options.weights == "both" else (options.weights,)
     folder = options.output or run_of(checkpoint) / "evaluation"

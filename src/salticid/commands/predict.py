@@ -106,17 +106,17 @@ def _predict(
     options: argparse.Namespace,
     keywords: dict[str, Any],
 ) -> list[Path]:
-    from salticid.config.run import build_config
+    from salticid.config.run import build_model
     from salticid.engine.evaluation import judging, load_for_inference
 
-    built = build_config(config, allowed)
-    recipe, device = built.recipe, prepare(built)
+    recipe, trainer = build_model(config, allowed)
+    device = prepare(recipe, trainer)
     load_for_inference(checkpoint, recipe, options.weights)
     if "seed" in inspect.signature(recipe.predict).parameters:
         keywords = keywords | {"seed": options.seed}
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        with judging(recipe, device, built.trainer.precision, options.seed):
+        with judging(recipe, device, trainer.precision, options.seed):
             return recipe.predict(options.input, options.output, **keywords)
     except OSError as error:
         if error.filename is None:

@@ -65,3 +65,10 @@ def build_config(config: Plain, allowed: tuple[str, ...]) -> RunConfig:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["trainer"].get("seed", 0))
         return build(config, RunConfig, "", allowed)
+
+
+def build_model(config: Plain, allowed: tuple[str, ...]) -> tuple[Recipe, TrainerConfig]:
+    """The recipe of a resolved configuration and how it was trained, without its data: a model goes where its data
+    is not."""
+    recipe = build(config["recipe"], Recipe, "recipe", allowed)
+    return recipe, build(config["trainer"], TrainerConfig, "trainer", allowed)

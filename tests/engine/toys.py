@@ -1,10 +1,12 @@
-"""Small recipes and data for the tests of the engine, and a process that trains one: `python toy.py DIR '{…}'`."""
+"""Small recipes and data for the tests of the engine, and processes that train them."""
 
-import json
 import os
 import signal
-import sys
+import socket
 import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -146,26 +148,34 @@ def train(directory: Path, recipe: Recipe | None = None, data: Data | None = Non
     recipe, chosen = recipe or Denoiser(), settings(**overrides)
     quiet = os.environ.get("RANK", "0") != "0"
     log = RunLog(directory, LogConfig(every=1), steps=chosen.trainer.steps, batch=chosen.trainer.batch, quiet=quiet)
-    return Trainer(recipe, data or Toy(), directory, chosen, log).fit(resume), recipe
+    return Trainer(recipe, data or Toy(), directory, chosen).fit(log, resume), recipe
 
 
-RECIPES = {"denoiser": Denoiser, "duel": Duel}
+def in_process(function: Callable[..., object], *args: object, **environment: object) -> BaseProcess:
+    """Start a forked process (torch is imported already: no wait) that runs `function` with one thread."""
+
+    def run() -> None:
+        torch.set_num_threads(1)
+        os.environ.update({name: str(value) for name, value in environment.items()})
+        function(*args)
+
+    process = get_context("fork").Process(target=run)
+    process.start()
+    return process
 
 
-def main(jobs: str) -> None:
-    """Train one run after another; each job is a dict of settings, with `directory`, and optionally `recipe`,
-    `arguments` of the recipe, `resume`, and `port` for its ranks to meet at. Prints each run's status."""
-    torch.set_num_threads(1)
-    for job in json.loads(jobs):
-        if "port" in job:
-            os.environ["MASTER_PORT"] = str(job.pop("port"))
-        arguments = job.pop("arguments", {})
-        if trouble := arguments.get("trouble"):
-            arguments["trouble"] = {int(step): what for step, what in trouble.items()}
-        recipe = RECIPES[job.pop("recipe", "denoiser")](**arguments)
-        status, _ = train(Path(job.pop("directory")), recipe, **job)
-        print(status, flush=True)
+def on_ranks(world: int, function: Callable[..., object], *args: object) -> list[BaseProcess]:
+    """Start `function` on as many ranks, as torchrun would."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [in_process(function, *args, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(world)]
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def exit_codes(processes: list[BaseProcess], timeout: float = 60) -> list[int | None]:
+    for process in processes:
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+    return [process.exitcode for process in processes]

@@ -4,6 +4,7 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from multiprocessing.util import Finalize
 from time import perf_counter
 from typing import Any, cast
 
@@ -97,6 +98,7 @@ class Batches(Iterator[Batch]):
     def __init__(self, fetch: _Fetch, requests: Iterable[Places], workers: int, pin: bool) -> None:
         self.waited = 0.0
         """Seconds spent waiting for data so far."""
+        self._finalizer: Finalize | None = None
         self._iterator: Iterator[Any] = map(fetch.__getitem__, requests)
         if workers:
             sampler = cast("Iterable[Any]", requests)
@@ -109,6 +111,9 @@ class Batches(Iterator[Batch]):
                 pin_memory=pin,
             )
             self._iterator = iter(loader)
+            # Also when this object is dropped or the process ends by an exception: `multiprocessing` would then send
+            # SIGTERM, which workers ignore, and wait for ever.
+            self._finalizer = Finalize(self, _stop_workers, (self._iterator,), exitpriority=10)
 
     def __next__(self) -> Batch:
         start = perf_counter()
@@ -121,6 +126,8 @@ class Batches(Iterator[Batch]):
     def close(self) -> None:
         """Stop the workers."""
         self._iterator = iter(())
+        if self._finalizer:
+            self._finalizer()
 
 
 def _start_worker(_: int) -> None:
@@ -128,6 +135,14 @@ def _start_worker(_: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def _stop_workers(iterator: Any) -> None:
+    """Ask the workers of a torch iterator to end, and end those that do not within its patience of five seconds."""
+    iterator._shutdown_workers()
+    for worker in iterator._workers:
+        if worker.is_alive():
+            worker.kill()
 
 
 class _Shares:

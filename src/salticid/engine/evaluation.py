@@ -1,7 +1,7 @@
 """Judging a model: the same numbers from one rank or many, and the run goes on as if nothing had happened."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -95,7 +95,7 @@ def evaluate(
     batches = eval_batches(
         source, batch, rank=ranks.rank, world=ranks.world, workers=workers, limit=limit, pin=device.type == "cuda"
     )
-    with judging(recipe, device, precision, seed):
+    with closing(batches), judging(recipe, device, precision, seed):
         for loaded in batches:
             values = recipe.evaluate(to_device(loaded, device), seed=seed)
             skipped += loaded["skipped"]

@@ -203,12 +203,9 @@ def _ddp(recipe: Recipe) -> DistributedDataParallel:
     # A loss may leave parameters unused in some steps (a dropped branch); the search for them costs little.
     # Buffers are equalised before every step (`Ranks.equalise_buffers`); the switch has two names by torch's version.
     names = signature(DistributedDataParallel).parameters
-    switches: dict[str, Any] = {
-        "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers": False
-    }
-    return DistributedDataParallel(
-        recipe, find_unused_parameters=True, gradient_as_bucket_view=True, init_sync=False, **switches
-    )
+    switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {switch: False, "init_sync": False, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(recipe, find_unused_parameters=True, **options)
 
 
 def shard(recipe: Recipe, ranks: Ranks) -> None:

@@ -26,12 +26,10 @@ __all__ = ["Settings", "Trainer", "TrainerConfig", "ValidationConfig"]
 class Trainer:
     """Trains `recipe` on `data` in the run directory `directory`.
 
-    Under torchrun every rank makes one, with the same arguments (`log` quiet on all but the first).
+    Under torchrun every rank makes one, with the same arguments.
     """
 
-    def __init__(
-        self, recipe: Recipe, data: Data, directory: Path, settings: Settings, log: RunLog, config: str = ""
-    ) -> None:
+    def __init__(self, recipe: Recipe, data: Data, directory: Path, settings: Settings, config: str = "") -> None:
         """`config`: the resolved configuration, kept in every checkpoint.
 
         Raises:
@@ -43,11 +41,13 @@ class Trainer:
         if len(data.train()) == 0:
             raise ConfigError("data: the training source is empty")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
-        self.log, self.config = log, config
+        self.config = config
 
-    def fit(self, resume: bool = False) -> Status:
+    def fit(self, log: RunLog, resume: bool = False) -> Status:
         """Train to the last step, or to the first SIGTERM or SIGINT: then the step is completed and saved, and the
         answer is `interrupted`. With `resume`, go on from the newest checkpoint that is whole.
+
+        `log` is quiet on all ranks but the first; it is closed in any case.
 
         Raises:
             UserError: see the message; the newest checkpoint is whole.
@@ -57,12 +57,12 @@ class Trainer:
             device = pick_device(self.settings.trainer.device)
             micro_batch = self._micro_batch(device, self.directory, known=resume)
             with StopFlag() as stop, joined(device, self.settings.trainer.timeout) as ranks:
-                run = self._run(self.directory, self.log, ranks, stop, micro_batch)
+                run = self._run(self.directory, log, ranks, stop, micro_batch)
                 run.resume() if resume else run.begin()
                 status = run.loop()
                 return status
         finally:
-            self.log.close(status)
+            log.close(status)
 
     def dry_run(self) -> dict[str, float]:
         """One of everything (see `rehearse`), in a directory of its own that is removed; the run itself is not begun.

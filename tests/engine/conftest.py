@@ -1,0 +1,6 @@
+"""Makes `toys`, the recipes of these tests, importable beside them."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

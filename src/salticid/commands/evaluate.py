@@ -15,6 +15,8 @@ from salticid.config.overrides import Override
 from salticid.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from salticid.config.run import RunConfig
     from salticid.engine.evaluation import Evaluation
     from salticid.engine.parallel import Ranks
@@ -126,19 +128,36 @@ def _save(picture: Any, stem: Path) -> None:
 
 
 def _show(metrics: dict[str, dict[str, float]], title: str) -> None:
+    """For each kind of weights a table: a row a variant, a column a metric; then the metrics without variants."""
     from rich.console import Console
-    from rich.table import Table
 
     from salticid.engine.figures import number
 
-    table = Table("metric", *metrics, box=None, padding=(0, 2, 0, 0))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name in next(iter(metrics.values())):
-        table.add_row(name, *(number(values[name]) if name in values else "" for values in metrics.values()))
     console = Console()
     console.print(title, highlight=False)
-    console.print(table)
+    for weights, values in metrics.items():
+        table = _table(weights, {name: value for name, value in values.items() if "/" in name})
+        if table.row_count:
+            console.print(table, width=max(console.width, 120), crop=False, soft_wrap=True)
+        for name in (name for name in values if "/" not in name):
+            console.print(f"{weights}  {name} {number(values[name])}", highlight=False)
+
+
+def _table(title: str, values: dict[str, float]) -> "Table":
+    from rich.table import Table
+
+    from salticid.engine.figures import number
+    from salticid.engine.report.files import split_name
+
+    names = [split_name(name) for name in values]
+    columns = list(dict.fromkeys(metric for metric, _ in names))
+    table = Table(title, *columns, box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for variant in dict.fromkeys(variant for _, variant in names):
+        cells = {metric: values[f"{metric}/{variant}"] for metric, v in names if v == variant}
+        table.add_row(variant, *(number(cells[metric]) if metric in cells else "" for metric in columns))
+    return table
 
 
 def _code(options: Namespace, overrides: list[Override]) -> str:

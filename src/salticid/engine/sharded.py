@@ -7,12 +7,15 @@ point to are those beside it. Tensors are read with `weights_only=True`; entries
 
 import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from salticid.errors import CheckpointError
@@ -84,11 +87,10 @@ def write(directory: Path, tensors: dict[str, Tensor], *, distributed: bool) -> 
     """Write `tensors` (whole ones once, sharded ones by each rank) and flush them to the disk.
 
     Raises:
-        Exception: whatever torch makes of an `OSError`; the caller decides for all ranks.
+        CheckpointError: it fails on some rank; all ranks raise.
     """
     writer = dcp.FileSystemWriter(directory, sync_files=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
+    with _plain_errors(directory, "written"):
         dcp.save(tensors, storage_writer=writer, no_dist=not distributed)
 
 
@@ -102,9 +104,17 @@ def read(directory: Path, tensors: dict[str, Tensor], *, distributed: bool) -> N
     for name, tensor in tensors.items():
         if name not in stored or stored[name][0] != tensor.shape:
             raise CheckpointError(f"{directory}: {name} of shape {tuple(tensor.shape)} is not there")
+    with _plain_errors(directory, "read"):
+        dcp.load(tensors, storage_reader=_Reader(directory), no_dist=not distributed)
+
+
+@contextmanager
+def _plain_errors(directory: Path, verb: str) -> Iterator[None]:
+    """Turn what DCP raises (a BaseException that holds those of the ranks) into an error of ours."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is (disabled|unavailable)")
-            dcp.load(tensors, storage_reader=_Reader(directory), no_dist=not distributed)
-    except Exception as error:
-        raise CheckpointError(f"{directory} cannot be read: {error!r}") from error
+            yield
+    except CheckpointException as error:
+        cause = next(iter(error.failures.values()))[0]
+        raise CheckpointError(f"{directory} cannot be {verb}: {str(cause).splitlines()[0]}") from error

@@ -22,7 +22,7 @@ SMALL = {"height": 32, "view_size": 32, "encoder_widths": (8, 8, 8), "decoder_wi
 
 @pytest.fixture(scope="module")
 def data():
-    return WorldPanoramas(height=32, view_size=32, focal=9.0, val_scenes=4)
+    return WorldPanoramas(height=32, view_size=32, focal=17.0, val_scenes=4)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_the_baseline_is_the_best_single_distance():
 
 def test_data_of_another_shape_is_refused():
     with pytest.raises(ConfigError, match=r"views of shape \(4, 3, 40, 40\), the recipe expects \(4, 3, 32, 32\)"):
-        recipe(WorldPanoramas(height=32, view_size=40, focal=9.0))
+        recipe(WorldPanoramas(height=32, view_size=40, focal=17.0))
     with pytest.raises(ConfigError, match="view_size: 30 is not a multiple of 8"):
         PanoramaRecipe(view_size=30)
     with pytest.raises(ConfigError, match="height must be a multiple of 8"):

@@ -32,7 +32,7 @@ class WorldPanoramas(Data):
         view_size: height and width of the views, pixels.
         views: number of cameras, evenly around the horizon.
         xi: the cameras' ξ.
-        focal: focal length in the middle of the view, pixels: the UCM's fx and fy are focal·(1 + ξ).
+        focal: the UCM's fx and fy, pixels: u = focal·x/(z + ξ·|p|) + cx. 34 at 64 pixels sees 98.5 % of the sphere.
         radius: distance of the cameras from the rig's centre, m; at most 0.4, which scenes keep clear.
         supersample: supersample² rays a pixel are averaged, in views and panorama.
 
@@ -49,7 +49,7 @@ class WorldPanoramas(Data):
         view_size: int = 64,
         views: int = 4,
         xi: float = 0.9,
-        focal: float = 18.0,
+        focal: float = 34.0,
         radius: float = 0.15,
         supersample: int = 1,
     ) -> None:
@@ -71,7 +71,7 @@ class WorldPanoramas(Data):
         self.seed, self.train_scenes, self.val_scenes = seed, train_scenes, val_scenes
         self.supersample = supersample
         self.panorama = Equirectangular(height, 2 * height)
-        self.camera = UCM.centred(view_size, view_size, focal * (1 + xi), xi=xi)
+        self.camera = UCM.centred(view_size, view_size, focal, xi=xi)
         self.rig = Rig.ring(views, self.camera, radius)
 
     def train(self) -> Source:

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m salticid.world", description="Draw a contact sheet of scenes.")
     parser.add_argument("output", type=Path, help="picture file to write, such as world.jpg")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quality", type=int, default=80, help="of JPEG, 1 to 95 (default %(default)s)")
+    parser.add_argument("--quality", type=int, default=74, help="of JPEG, 1 to 95 (default %(default)s)")
     arguments = parser.parse_args()
     from PIL import Image
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from salticid.world import sky as far_sky
 from salticid.world.scene import Scene, Solids
 from salticid.world.texture import paint
-from salticid.world.trace import FAR, lit
+from salticid.world.trace import FAR, combine, lit
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -31,37 +31,32 @@ class Surface(NamedTuple):
 
 def surface(scene: Scene, solids: Solids, points: Tensor, rays: Tensor, number: Tensor) -> Surface:
     """The surfaces of solids `number` (P,) at `points` (3, P) on them, seen along `rays` (3, P)."""
-    flat = torch.zeros(len(solids))
-    flat[solids.rounds] = 1
-    table = (solids.inverse.reshape(-1, 9).t(), solids.offsets.t(), solids.sizes.t(), flat[None], solids.cylinder[None])
-    rows = torch.cat(table).index_select(1, number)
-    matrix, offset, sizes, round_, cylinder = rows[:9], rows[9:12], rows[12:15], rows[15], rows[16]
-    turn = lambda i: (matrix[3 * i] * points[0]).add_(matrix[3 * i + 1] * points[1]).add_(matrix[3 * i + 2] * points[2])  # noqa: E731
-    unit = [turn(i).add_(offset[i]) for i in range(3)]
-    x, y, z = unit
-    ax, ay, az = (axis.abs() for axis in unit)
+    round_ = torch.zeros(len(solids))
+    round_[solids.rounds] = 1
+    kinds = torch.stack((round_, solids.cylinder))
+    table = torch.cat((solids.inverse.reshape(-1, 9).t(), solids.offsets.t(), solids.sizes.t(), kinds))
+    rows = table.index_select(1, number)
+    matrix, offset, sizes, (round_, cylinder) = rows[:9].reshape(3, 3, -1), rows[9:12], rows[12:15], rows[15:]
+    unit = combine(matrix.transpose(0, 1), points).add_(offset)
+    (x, _, z), (ax, ay, az), (sx, sy, sz) = unit, unit.abs(), unit.sign()
     on_x, on_y = ((ax >= ay) & (ax >= az)).float(), ((ay > ax) & (ay >= az)).float()
     cap = (ay * ay >= x * x + z * z).float().mul_(cylinder)
     side = round_ - cap  # 1 on round sides, 0 on everything flat (boxes: their caps are where on_y)
     on_y = torch.lerp(on_y, cap, round_)
-    flat_x, flat_z = on_x * (1 - round_), (1 - on_x - on_y) * (1 - round_)
+    flat = 1 - round_
+    flat_x, flat_z = on_x * flat, (1 - on_x).sub_(on_y).mul_(flat)
 
-    gradient = (
-        flat_x * x.sign() + side * x,
-        on_y * y.sign() + side * (1 - cylinder) * y,
-        flat_z * z.sign() + side * z,
-    )
-    normals = torch.stack(
-        [matrix[i] * gradient[0] + matrix[3 + i] * gradient[1] + matrix[6 + i] * gradient[2] for i in range(3)]
-    )
+    towards = torch.stack((flat_x * sx, on_y * sy, flat_z * sz))  # ±1 along the axis of a flat face
+    positive = (towards.sum(0) > 0).float()
+    metric_x, metric_y, metric_z = unit * sizes
+    unit[1] *= 1 - cylinder * side  # the side of a cylinder is upright
+    normals = combine(matrix, towards.add_(unit * side))
     normals *= torch.rsqrt((normals * normals).sum(0).clamp_(min=1e-20)) * -(normals * rays).sum(0).sign()
 
-    metric_x, metric_y, metric_z = x * sizes[0], y * sizes[1], z * sizes[2]
     around = torch.atan2(x, z).mul_(sizes[0])
     u = torch.lerp(torch.lerp(metric_x, metric_z, flat_x), around, side)
     v = torch.lerp(metric_y, metric_z, on_y)
-    positive = flat_x * (x > 0) + on_y * (y > 0) + flat_z * (z > 0)
-    face = (2 * on_y + 4 * flat_z + positive).long()
+    face = (2 * on_y + 4 * flat_z).add_(positive).long()
     materials = scene.faces.reshape(-1).index_select(0, number * 6 + face)
     return Surface(points, normals, u, v, materials)
 

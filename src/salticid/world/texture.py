@@ -1,14 +1,11 @@
 """Paints hit points: the two layers of `materials.py`, limited to what a pixel can resolve."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from salticid.world.materials import FIELDS
 
-_COLUMN = {name: position for position, name in enumerate(FIELDS)}
-_Field = Callable[[str], Tensor]
+_Fields = dict[str, Tensor]
 
 
 def paint(materials: Tensor, ids: Tensor, u: Tensor, v: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,21 +21,21 @@ def paint(materials: Tensor, ids: Tensor, u: Tensor, v: Tensor, footprint: Tenso
         Linear-light colour (3, P) in [0, 1], gloss (P,) and glow (P,).
     """
     rows = materials.index_select(1, ids)
-    field = lambda name: rows[_COLUMN[name]]  # noqa: E731
+    field = dict(zip(FIELDS, rows.unbind(), strict=True))
     wave = _wave(field, u, v, footprint)
     mix, shade, line = _grid(field, u, v, footprint)
-    mix += field("marble") * (0.5 + 0.5 * wave)
-    shade += field("grain") * wave
+    mix += field["marble"] * (0.5 + 0.5 * wave)
+    shade += field["grain"] * wave
     colour = torch.lerp(rows[0:3], rows[3:6], mix.clamp_(0, 1)).mul_(shade)
-    return torch.lerp(colour, rows[6:9], line).clamp_(0, 1), field("gloss"), field("glow")
+    return torch.lerp(colour, rows[6:9], line).clamp_(0, 1), field["gloss"], field["glow"]
 
 
-def _wave(field: _Field, u: Tensor, v: Tensor, footprint: Tensor) -> Tensor:
+def _wave(field: _Fields, u: Tensor, v: Tensor, footprint: Tensor) -> Tensor:
     """Four octaves of sines, each bent by the one before; about [−1, 1]. An octave fades out where its local
     wavelength nears two pixels."""
-    warp, rough, phase = field("warp"), field("rough"), field("phase")
-    x, y = field("wave_u") * u + phase, field("wave_v") * v + 1.7 * phase
-    detail = torch.maximum(field("wave_u"), field("wave_v")).mul_(footprint).mul_(1 + 0.5 * warp)
+    warp, rough, phase = field["warp"], field["rough"], field["phase"]
+    x, y = field["wave_u"] * u + phase, field["wave_v"] * v + 1.7 * phase
+    detail = torch.maximum(field["wave_u"], field["wave_v"]).mul_(footprint).mul_(1 + 0.5 * warp)
     fade = lambda octave: (2 - octave * detail).clamp_(0, 1)  # noqa: E731
     first = torch.sin(x + warp * torch.sin(0.8 * y + 0.3 * x))
     second = torch.sin(1.9 * y - 1.1 * x + warp * first)
@@ -48,15 +45,15 @@ def _wave(field: _Field, u: Tensor, v: Tensor, footprint: Tensor) -> Tensor:
     return first.mul_(fade(1.0)).add_(fine.mul_(rough)).div_(1 + 0.6 * rough)
 
 
-def _grid(field: _Field, u: Tensor, v: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _grid(field: _Fields, u: Tensor, v: Tensor, footprint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Share of the second colour, brightness, and share of the line colour, from the cells of a grid.
 
     Edges are box-filtered over the footprint; cells smaller than a pixel give their mean.
     """
-    per_u, per_v = field("cell_u").reciprocal(), field("cell_v").reciprocal()
+    per_u, per_v = field["cell_u"].reciprocal(), field["cell_v"].reciprocal()
     y = (v * per_v).add_(0.5)
     row = y.floor()
-    x = (u * per_u).add_(0.5).add_(field("bond") * row).add_(_golden(row).mul_(field("random_bond")))
+    x = (u * per_u).add_(0.5).add_(field["bond"] * row).add_(_golden(row).mul_(field["random_bond"]))
     column = x.floor()
     x = x.sub_(column).sub_(0.5)  # from the middle of the cell, in cells
     y = y.sub_(row).sub_(0.5)
@@ -66,15 +63,15 @@ def _grid(field: _Field, u: Tensor, v: Tensor, footprint: Tensor) -> tuple[Tenso
     ramp = (2 * edge_u / pixels_u).clamp_(max=1).mul_((2 * edge_v / pixels_v).clamp_(max=1)).mul_(resolved)
 
     chance, parity = _hash(column, row)
-    mix = field("check") * (0.5 - 0.5 * parity * ramp) + field("pick") * (0.5 + chance * ramp)
-    shade = 1 + field("tint") * ramp * _golden(64 * chance).sub_(0.5)
+    mix = field["check"] * (0.5 - 0.5 * parity * ramp) + field["pick"] * (0.5 + chance * ramp)
+    shade = 1 + field["tint"] * ramp * _golden(64 * chance).sub_(0.5)
 
-    width = field("line_width")
-    edge = torch.minimum(edge_u * field("cell_u"), edge_v * field("cell_v"))
+    width = field["line_width"]
+    edge = torch.minimum(edge_u * field["cell_u"], edge_v * field["cell_v"])
     reach = torch.minimum(footprint, 2 * width)
     line = torch.minimum((width + 0.5 * footprint - edge).clamp_(min=0), reach).div_(footprint)
-    dot = field("dot")
-    radius = torch.sqrt((x * field("cell_u")).square_().add_((y * field("cell_v")).square_()))
+    dot = field["dot"]
+    radius = torch.sqrt((x * field["cell_u"]).square_().add_((y * field["cell_v"]).square_()))
     disc = torch.minimum((dot + 0.5 * footprint - radius).clamp_(min=0), torch.minimum(footprint, 2 * dot)).div_(
         footprint
     )

@@ -12,9 +12,9 @@ from salticid.geometry.cameras import Camera
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-_SIDE = 16
+_SIDE = 8
 """A tile has `_SIDE`² rays."""
-_BATCH = 128
+_BATCH = 512
 """Tiles at a time: enough to drown the cost of calling torch, few enough for the cache."""
 
 # glibc gives freed memory back to the kernel above a threshold that follows the largest block ever freed, up to 32 MiB.

@@ -96,7 +96,7 @@ def _in_view(solids: Solids, origins: Tensor, rays: "Float[Tensor, '3 t s']") ->
     axis = torch.nn.functional.normalize(rays.mean(2), dim=0)
     across = torch.nn.functional.normalize(torch.linalg.cross(axis, axis.roll(1, 0) + 0.1, dim=0), dim=0)
     frame = torch.stack((across, torch.linalg.cross(axis, across, dim=0), axis))[..., None]
-    x, y, z = ((row[0] * rays[0]).add_(row[1] * rays[1]).add_(row[2] * rays[2]) for row in frame)
+    x, y, z = combine(frame.transpose(0, 1), rays)
     wide = z.amin(1) < 0.05  # a pyramid no more
     z = z.clamp_(min=0.05).reciprocal_()
     sides = []
@@ -171,12 +171,16 @@ def _local(
     solids: Solids, chosen: "Int[Tensor, 'k']", origins: Tensor, rays: Tensor
 ) -> "tuple[Float[Tensor, '3 k s'], Float[Tensor, '3 k s']]":
     """Origins and directions in the frames of the unit solids."""
-    rows = solids.inverse.index_select(0, chosen)[..., None]
+    columns = solids.inverse.index_select(0, chosen).permute(2, 1, 0)[..., None].contiguous()
     offsets = solids.offsets.index_select(0, chosen).t()[..., None]
-    turn = lambda v, i: (rows[:, i, 0] * v[0]).add_(rows[:, i, 1] * v[1]).add_(rows[:, i, 2] * v[2])  # noqa: E731
-    origins = torch.stack([turn(origins, i).add_(offsets[i]) for i in range(3)])
     # A direction is never exactly zero, so that no slab gives 0·∞.
-    return origins, torch.stack([turn(rays, i).add_(1e-12) for i in range(3)])
+    return combine(columns, origins).add_(offsets), combine(columns, rays).add_(1e-12)
+
+
+def combine(vectors: "Float[Tensor, '3 *shape']", weights: "Float[Tensor, '3 *other']") -> Tensor:
+    """Weighted sum of three vectors: the product of a matrix, as its columns, and a vector, point by point."""
+    (a, b, c), (x, y, z) = vectors.unbind(), weights.unbind()
+    return (a * x).add_(b * y).add_(c * z)
 
 
 def _box_span(origins: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def test_views_are_what_the_stated_cameras_see():
         camera = UCM(20, 20, fx.item(), fy.item(), cx.item(), cy.item(), xi=xi.item())
         assert abs(pose[:3, 3].norm() - 0.3) < 1e-6
         torch.testing.assert_close(render(scene, camera, pose).rgb, view, atol=0.02, rtol=0)
-    assert torch.allclose(sample["intrinsics"][:, 0], torch.tensor(18.0 * 1.9))
+    assert torch.allclose(sample["intrinsics"][:, 0], torch.tensor(34.0))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class WorldPanoramas(Data):
         view_size: height and width of the views, pixels.
         views: number of cameras, evenly around the horizon.
         xi: the cameras' ξ.
-        focal: the UCM's fx and fy, pixels: u = focal·x/(z + ξ·|p|) + cx. 34 at 64 pixels sees 98.5 % of the sphere.
+        focal: the UCM's fx and fy, pixels: u = focal·x/(z + ξ·|p|) + cx. 34 at 64 pixels sees 98.6 % of the sphere.
         radius: distance of the cameras from the rig's centre, m; at most 0.4, which scenes keep clear.
         supersample: supersample² rays a pixel are averaged, in views and panorama.
 

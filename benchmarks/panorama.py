@@ -55,6 +55,8 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, help="where the runs are kept (default: a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        results = {v: [train(v, seed, options.runs or Path(scratch)) for seed in options.seeds] for v in options.variants}
+        results = {
+            v: [train(v, seed, options.runs or Path(scratch)) for seed in options.seeds] for v in options.variants
+        }
     for variant, found in results.items():
         report(variant, found)

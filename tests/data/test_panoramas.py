@@ -48,7 +48,7 @@ def test_a_scene_lies_on_one_side_of_the_split(folder):
 
 
 def test_the_split_of_a_scene_does_not_change_when_others_are_added(folder):
-    before = {path for path in reader(folder).val_files}
+    before = set(reader(folder).val_files)
     write(folder / "up" / "newcomer.png", rainbow(64))
     assert before <= set(reader(folder).val_files)
 

@@ -115,10 +115,11 @@ def _in_beam(solids: Solids, towards: "Float[Tensor, '3']", points: "Float[Tenso
     first = torch.nn.functional.normalize(torch.linalg.cross(towards, towards.roll(1) + 0.1), dim=0)
     frame = torch.stack((first, torch.linalg.cross(towards, first), towards))
     points = (frame @ points.reshape(3, -1)).reshape(points.shape)
-    low, high = points.amin(2).t()[:, None], points.amax(2).t()[:, None]
-    centres, reach = solids.centres @ frame.T, (frame @ solids.axes).abs().sum(-1) + 1e-3
-    inside = (centres + reach >= low) & ((centres - reach <= high) | torch.tensor([False, False, True]))
-    return inside.all(-1)
+    low, high = points.amin(2)[..., None], points.amax(2)[..., None]
+    centres, reach = frame @ solids.centres.t(), (frame @ solids.axes).abs().sum(-1).t() + 1e-3
+    first, last = centres - reach, centres + reach
+    across = [(last[i] >= low[i]) & (first[i] <= high[i]) for i in (0, 1)]
+    return across[0] & across[1] & (last[2] >= low[2])
 
 
 @dataclass(frozen=True)

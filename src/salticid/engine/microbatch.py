@@ -202,8 +202,10 @@ def limit_memory(device: torch.device) -> None:
         torch.cuda.set_per_process_memory_fraction(HEADROOM * free / total, device)
         return
     free = free_memory()
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if free is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (_data_size() + int(HEADROOM * free), resource.RLIM_INFINITY))
+        limit = _data_size() + int(HEADROOM * free)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if soft < 0 else min(limit, soft), hard))
 
 
 def free_memory() -> int | None:

@@ -140,7 +140,7 @@ class PhaseRunner:
         report.terms = {name: term / weight for name, term in zip(sums.names, terms, strict=True)}
         if not math.isfinite(report.loss) or (self.scale is None and not math.isfinite(norm)):
             report.outcome = "nonfinite"
-            report.suspects = sums.suspects()
+            report.suspects = sums.ids(bad=not math.isfinite(report.loss))
         elif not math.isfinite(norm):
             report.outcome = "overflow"
         return report, factor
@@ -230,11 +230,12 @@ class _Sums:
         self._ids.append(ids)
 
     def values(self) -> Tensor:
-        return self._rows[0] if len(self._rows) == 1 else torch.stack(self._rows).sum(0)
+        return torch.stack(self._rows).sum(0)
 
-    def suspects(self) -> list[str]:
-        bad = [ids for ids, loss in zip(self._ids, self._losses, strict=True) if not math.isfinite(float(loss))]
-        return [name for ids in bad or self._ids for name in ids]
+    def ids(self, bad: bool) -> list[str]:
+        """The ids of all samples, or of those in micro-batches with a `bad`, non-finite, loss."""
+        pairs = zip(self._ids, self._losses, strict=True)
+        return [name for ids, loss in pairs if not (bad and math.isfinite(float(loss))) for name in ids]
 
 
 def _norm(grads: list[Tensor], device: torch.device) -> Tensor:

@@ -172,7 +172,7 @@ def rewrite(path, file, payload):
     (path / file).write_bytes(payload)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["content"]["files"][file] = checkpoints._describe(path / file)
-    manifest["blake2b"] = checkpoints._digest_of(manifest["content"])
+    manifest["sha256"] = checkpoints._digest_of(manifest["content"])
     (path / "manifest.json").write_text(json.dumps(manifest))
     checkpoints.verify(path)
 

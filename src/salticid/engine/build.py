@@ -8,7 +8,6 @@ from salticid.engine.recipe import Recipe
 from salticid.engine.settings import Settings, TrainerConfig
 from salticid.engine.state import TrainState, parameters_by_phase
 from salticid.engine.step import PhaseRunner
-from salticid.engine.weights import trainable
 
 
 def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) -> TrainState:
@@ -29,8 +28,9 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
         )
         for phase in recipe.phases()
     ]
-    ema = Ema(settings.ema, dict(trainable(recipe))) if settings.ema else None
-    return TrainState(recipe, runners, ema, micro_batch)
+    state = TrainState(recipe, runners, None, micro_batch)
+    state.ema = Ema(settings.ema, state.weights()) if settings.ema else None
+    return state
 
 
 def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:

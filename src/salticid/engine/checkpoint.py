@@ -5,7 +5,7 @@
 - `model.safetensors`: the weights to evaluate; `ema.safetensors`: the averaged ones among them;
 - `state/`: what else training needs (optimiser state …), in torch's distributed format;
 - `config.yaml`: the resolved configuration of the run;
-- `manifest.json`: the progress of the run, and size and BLAKE2b digest of every file above.
+- `manifest.json`: the progress of the run, and size and SHA-256 digest of every file above.
 
 It is written aside, flushed to the disk and renamed, so that it is there whole or not at all. Before it is used every
 digest is checked. Reading one runs no code from it (see `sharded`).
@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +136,7 @@ def _publish(aside: Path, final: Path, content: Content) -> None:
         "files": dict(zip(files, _in_threads(_describe, files.values()), strict=True)),
         "progress": content.progress,
     }
-    text = json.dumps({"blake2b": _digest_of(body), "content": body}, indent=1)
+    text = json.dumps({"sha256": _digest_of(body), "content": body}, indent=1)
     (aside / "manifest.json").write_text(text, encoding="utf-8")
     for path in [*files.values(), aside / "manifest.json", aside / "state", aside]:
         _flush(path)
@@ -172,11 +172,11 @@ def _flush(path: Path) -> None:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    digest = blake2b(digest_size=32)
+    digest = sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    return {"size": path.stat().st_size, "blake2b": digest.hexdigest()}
+    return {"size": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _in_threads(function: Any, items: Any) -> list[Any]:
@@ -185,7 +185,7 @@ def _in_threads(function: Any, items: Any) -> list[Any]:
 
 
 def _digest_of(body: Any) -> str:
-    return blake2b(json.dumps(body, sort_keys=True).encode(), digest_size=32).hexdigest()
+    return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         body = manifest["content"]
-        intact = manifest["blake2b"] == _digest_of(body)
+        intact = manifest["sha256"] == _digest_of(body)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: not a checkpoint") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

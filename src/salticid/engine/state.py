@@ -68,11 +68,17 @@ class TrainState:
     best: dict[str, Any] | None = None
     """Best validation so far: `step`, `metric`, `value`."""
 
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name, phase after phase."""
+        return {name: p for runner in self.runners for name, p in runner.parameters.items()}
+
     def weights(self) -> dict[str, Tensor]:
         """The trainable parameters as they are to be evaluated and averaged (see `optim.evaluation_weights`)."""
-        parts = [evaluation_weights(runner.optimizer, runner.parameters) for runner in self.runners]
-        together = {name: value for part in parts for name, value in part.items()}
-        return {name: together[name] for name in trainable(self.recipe)}
+        weights: dict[str, Tensor] = {}
+        for runner in self.runners:
+            weights |= evaluation_weights(runner.optimizer, runner.parameters)
+        return weights
 
     def follow(self) -> None:
         """Count a step, and let the EMA follow it."""
@@ -85,7 +91,7 @@ class TrainState:
         evaluated = self.weights()
         model = saved(self.recipe) | evaluated
         state = {name: value for runner in self.runners for name, value in runner.tensors().items()}
-        for name, p in trainable(self.recipe).items():
+        for name, p in self.parameters.items():
             if evaluated[name] is not p:  # schedule-free: training goes on from other weights than it publishes
                 state[f"weights.{name}"] = p.detach()
         return Content(self.step, model, self.ema.average if self.ema else None, state, self._progress(), config)
@@ -127,7 +133,7 @@ class TrainState:
         for runner in self.runners:
             targets |= runner.allocate(stored)
             runner.restore(progress["phases"][runner.phase.name])
-        for name, p in trainable(self.recipe).items():
+        for name, p in self.parameters.items():
             if f"weights.{name}" in stored:
                 targets[f"weights.{name}"] = p.detach()
         if unknown := sorted(set(stored) - set(targets)):

@@ -8,7 +8,7 @@ from salticid.engine.parallel import Ranks
 from salticid.engine.settings import Settings
 from salticid.engine.signals import StopFlag
 from salticid.engine.state import TrainState
-from salticid.engine.weights import swapped, trainable
+from salticid.engine.weights import swapped
 
 
 class Judge:
@@ -47,7 +47,7 @@ class Judge:
             kinds.insert(0, ("raw", weights))
         metrics: dict[str, float] = {}
         for kind, values in kinds:
-            with swapped(dict(trainable(state.recipe)), values):
+            with swapped(state.parameters, values):
                 found = self._evaluate(state, kind, limit)
             metrics |= found | {f"{kind}/{name}": value for name, value in found.items()}
         return metrics

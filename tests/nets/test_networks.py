@@ -8,7 +8,7 @@ from salticid.geometry.rig import Rig
 from salticid.nets.blocks import Conv, ResBlock, TimeEmbedding
 from salticid.nets.fusion import ConcatConv, RayFusion
 from salticid.nets.kl_encoder import DiagonalGaussian, KLEncoder
-from salticid.nets.panorama_unet import PanoramaUNet
+from salticid.nets.panorama_unet import PanoramaUNet, Sketch
 
 
 @pytest.fixture(autouse=True)
@@ -114,23 +114,24 @@ def test_concat_conv_has_the_public_shape():
 @pytest.mark.parametrize("stitches", [0, 3])
 def test_the_decoder_commutes_with_turning(stitches):
     """Shifts by whole latent cells go straight through a decoder without a seam."""
-    decoder = randomised(PanoramaUNet(4, stitches=stitches, widths=(16, 16, 16), time=16))
+    sketch = randomised(Sketch(4, stitches=stitches))
+    decoder = randomised(PanoramaUNet(stitches=stitches, widths=(16, 16, 16), time=16))
     latent, noisy = torch.randn(1, 4, 4, 8), torch.randn(1, 3, 32, 64)
     guides = (torch.randn(1, stitches, 3, 32, 64), torch.ones(1, 1, 32, 64)) if stitches else (None, None)
 
     def decode(cells):
         moved = [None if g is None else g.roll(8 * cells, -1) for g in guides]
-        condition = decoder.condition(latent.roll(cells, -1), *moved)
+        condition = sketch(latent.roll(cells, -1), *moved)
         return decoder(noisy.roll(8 * cells, -1), torch.tensor([500.0]), condition)
 
     torch.testing.assert_close(decode(3), decode(0).roll(24, -1), rtol=1e-3, atol=1e-4)
 
 
 def test_the_image_head_starts_between_its_stitches():
-    decoder = PanoramaUNet(4, stitches=2, widths=(16, 16, 16), time=16)
-    last = decoder.image_head.leave[2]
+    sketch = Sketch(4, stitches=2)
+    last = sketch.image_head.leave[2]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     stitches = torch.stack([torch.full((1, 3, 32, 64), -0.5), torch.full((1, 3, 32, 64), 0.25)], dim=1)
-    condition = decoder.condition(torch.randn(1, 4, 4, 8), stitches, torch.ones(1, 1, 32, 64))
+    condition = sketch(torch.randn(1, 4, 4, 8), stitches, torch.ones(1, 1, 32, 64))
     torch.testing.assert_close(condition.estimate, torch.full((1, 3, 32, 64), -0.125))

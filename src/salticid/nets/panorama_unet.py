@@ -1,7 +1,7 @@
 """A small flow-matching decoder: panorama latent (and geometric stitches) → panorama.
 
-The network of the `panorama-tiny` preset. What a latent already says about the picture is drawn first, by an
-image head; the U-Net then predicts the flow of what is left.
+The networks of the `panorama-tiny` presets. What a latent already says about the picture is drawn first, by an image
+head in the `Sketch`; the `PanoramaUNet` then predicts the flow of what is left.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salticid.nets.blocks import Conv, ResBlock, TimeEmbedding, group_norm
+
+Features = tuple[int, int, int]
+FEATURES: Features = (96, 64, 32)
+"""Channels that the latent is read into at 1/8, 1/4 and 1/2 of the panorama."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,7 @@ class ImageHead(nn.Module):
     def __init__(self, features: int, stitches: int, hidden: int = 48, *, wrap: bool = True):
         super().__init__()
         self.stitches = stitches
-        guide = 4 * (3 * stitches + 1) if stitches else 0
-        self.enter = Conv(features + guide, hidden, wrap=wrap)
+        self.enter = Conv(features + guide_channels(stitches), hidden, wrap=wrap)
         self.body = ResBlock(hidden, hidden, wrap=wrap)
         self.wide = nn.Sequential(
             Conv(hidden, hidden, stride=2, wrap=wrap),
@@ -59,40 +62,18 @@ class ImageHead(nn.Module):
         return drawn[:, :3] + (weights * stitches).sum(dim=1)
 
 
-class PanoramaUNet(nn.Module):
-    """Predicts (B, 3, H, W) from a noisy panorama, its time and a `Condition`; H and W are multiples of 8."""
+class Sketch(nn.Module):
+    """Reads the latent and the stitches once per panorama: features at every scale, and the image head's picture."""
 
-    def __init__(
-        self,
-        latent: int = 4,
-        *,
-        stitches: int = 0,
-        widths: Sequence[int] = (40, 64, 96),
-        time: int = 96,
-        wrap: bool = True,
-    ):
+    def __init__(self, latent: int = 4, *, stitches: int = 0, features: Features = FEATURES, wrap: bool = True):
         super().__init__()
-        fine, middle, coarse = widths
-        guide = 4 * (3 * stitches + 1) if stitches else 0
-        self.time = TimeEmbedding(time)
-        self.latent8 = nn.Sequential(Conv(latent, 96, wrap=wrap), ResBlock(96, 96, wrap=wrap))
-        self.latent4 = ResBlock(96, 64, wrap=wrap)
-        self.latent2 = ResBlock(64, 32, wrap=wrap)
-        self.image_head = ImageHead(32, stitches, wrap=wrap)
+        f8, f4, f2 = features
+        self.latent8 = nn.Sequential(Conv(latent, f8, wrap=wrap), ResBlock(f8, f8, wrap=wrap))
+        self.latent4 = ResBlock(f8, f4, wrap=wrap)
+        self.latent2 = ResBlock(f4, f2, wrap=wrap)
+        self.image_head = ImageHead(f2, stitches, wrap=wrap)
 
-        self.enter = Conv(12 + 12 + 32 + guide, fine, wrap=wrap)
-        self.down2 = ResBlock(fine, fine, time=time, wrap=wrap)
-        self.shrink2 = Conv(fine, middle, stride=2, wrap=wrap)
-        self.down4 = ResBlock(middle + 64, middle, time=time, wrap=wrap)
-        self.shrink4 = Conv(middle, coarse, stride=2, wrap=wrap)
-        self.middle1 = ResBlock(coarse + 96, coarse, time=time, wrap=wrap)
-        self.middle2 = ResBlock(coarse, coarse, time=time, wrap=wrap)
-        self.up4 = ResBlock(coarse + middle, middle, time=time, wrap=wrap)
-        self.up2 = ResBlock(middle + fine, fine, time=time, wrap=wrap)
-        self.leave = nn.Sequential(group_norm(fine), nn.SiLU(), Conv(fine, 12, wrap=wrap))
-        nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
-
-    def condition(self, latent: Tensor, stitches: Tensor | None, coverage: Tensor | None) -> Condition:
+    def forward(self, latent: Tensor, stitches: Tensor | None, coverage: Tensor | None) -> Condition:
         """`stitches` (B, S, 3, H, W) in [−1, 1] and `coverage` (B, 1, H, W), or neither."""
         f8 = self.latent8(latent)
         f4 = self.latent4(double(f8))
@@ -101,6 +82,35 @@ class PanoramaUNet(nn.Module):
         if stitches is not None and coverage is not None:
             guide = F.pixel_unshuffle(torch.cat([stitches.flatten(1, 2), coverage], dim=1), 2)
         return Condition((f8, f4, f2), self.image_head(f2, guide, stitches), guide)
+
+
+class PanoramaUNet(nn.Module):
+    """Predicts (B, 3, H, W) from a noisy panorama, its time and a `Condition`; H and W are multiples of 8."""
+
+    def __init__(
+        self,
+        *,
+        stitches: int = 0,
+        widths: Sequence[int] = (40, 64, 96),
+        features: Features = FEATURES,
+        time: int = 96,
+        wrap: bool = True,
+    ):
+        super().__init__()
+        fine, middle, coarse = widths
+        f8, f4, f2 = features
+        self.time = TimeEmbedding(time)
+        self.enter = Conv(12 + 12 + f2 + guide_channels(stitches), fine, wrap=wrap)
+        self.down2 = ResBlock(fine, fine, time=time, wrap=wrap)
+        self.shrink2 = Conv(fine, middle, stride=2, wrap=wrap)
+        self.down4 = ResBlock(middle + f4, middle, time=time, wrap=wrap)
+        self.shrink4 = Conv(middle, coarse, stride=2, wrap=wrap)
+        self.middle1 = ResBlock(coarse + f8, coarse, time=time, wrap=wrap)
+        self.middle2 = ResBlock(coarse, coarse, time=time, wrap=wrap)
+        self.up4 = ResBlock(coarse + middle, middle, time=time, wrap=wrap)
+        self.up2 = ResBlock(middle + fine, fine, time=time, wrap=wrap)
+        self.leave = nn.Sequential(group_norm(fine), nn.SiLU(), Conv(fine, 12, wrap=wrap))
+        nn.init.zeros_(self.leave[2].weight)  # type: ignore[arg-type]
 
     def forward(self, noisy: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """`noisy` (B, 3, H, W) of about unit variance; `time` (B,) in [0, 1000]."""
@@ -116,6 +126,11 @@ class PanoramaUNet(nn.Module):
         h4 = self.up4(torch.cat([double(h8), h4], dim=1), embedding)
         h2 = self.up2(torch.cat([double(h4), h2], dim=1), embedding)
         return F.pixel_shuffle(self.leave(h2), 2).float()
+
+
+def guide_channels(stitches: int) -> int:
+    """Channels of stitches and coverage with 2×2 pixels folded into them; none without stitches."""
+    return 4 * (3 * stitches + 1) if stitches else 0
 
 
 def double(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from salticid.geometry.rig import Rig
 from salticid.geometry.stitch import stitch
 from salticid.nets.fusion import ConcatConv, RayFusion
 from salticid.nets.kl_encoder import KLEncoder
-from salticid.nets.panorama_unet import Condition, PanoramaUNet
+from salticid.nets.panorama_unet import Condition, PanoramaUNet, Sketch
 
 FusionName = Literal["concat_conv", "rays"]
 
@@ -51,7 +51,8 @@ class PanoramaModel(nn.Module):
             self.fusion = ConcatConv(views, latent)
         else:
             self.fusion = RayFusion(latent, inverse_distances=tuple(1 / d for d in fusion_distances))
-        self.decoder = PanoramaUNet(latent, stitches=len(stitch_distances), widths=decoder_widths)
+        self.sketch = Sketch(latent, stitches=len(stitch_distances))
+        self.decoder = PanoramaUNet(stitches=len(stitch_distances), widths=decoder_widths)
         self.stitch_distances = tuple(stitch_distances)
         self.residual = residual
         self.sphere = Equirectangular(height, 2 * height)
@@ -64,11 +65,11 @@ class PanoramaModel(nn.Module):
         latents = latents.unflatten(0, views.shape[:2])
         latent = self.fusion(latents, rig, self.sphere.height // 8, self.sphere.width // 8)
         if not self.stitch_distances:
-            return self.decoder.condition(latent, None, None)
+            return self.sketch(latent, None, None)
         made = [stitch(views, rig, self.sphere, distance=d) for d in self.stitch_distances]
         stitches = torch.stack([picture for picture, _ in made], dim=1)
         coverage = torch.stack([seen for _, seen in made]).amax(dim=0)
-        return self.decoder.condition(latent, stitches, coverage.expand(len(views), -1, -1, -1))
+        return self.sketch(latent, stitches, coverage.expand(len(views), -1, -1, -1))
 
     def velocity(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The flow x₀ − ε that the network predicts at x_t, t in [0, 1] for each sample.

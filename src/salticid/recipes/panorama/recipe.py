@@ -148,7 +148,7 @@ class PanoramaRecipe(Recipe):
         return batch_rig(batch["intrinsics"], batch["poses"], self.view_size)
 
     def blocks(self) -> tuple[torch.nn.Module, ...]:
-        return self.model.encoder, self.model.fusion, self.model.decoder
+        return self.model.encoder, self.model.fusion, self.model.sketch, self.model.decoder
 
     # --- evaluation
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import assert_same_run
+from test_resume import SCHEDULE_FREE, assert_same_run
 from toys import Denoiser, Duel, Toy, exit_codes, on_ranks, train
 
 from salticid.engine import checkpoint as checkpoints
@@ -63,6 +63,8 @@ CASES = {
     "fsdp, two phases": (Duel, {"parallel": "fsdp"}),
     "ddp, branches": (Branching, {}),
     "ddp, workers": (Denoiser, {"workers": 1}),
+    "fsdp, schedule-free": (Denoiser, SCHEDULE_FREE | {"parallel": "fsdp"}),
+    "fsdp, clipped bf16": (Denoiser, {"parallel": "fsdp", "precision": "bf16", "clip": 0.05}),
 }
 
 

@@ -227,3 +227,14 @@ def test_views_of_another_rig_are_rendered_through_a_stitch(data):
     made, expected = views_for(look(other), other, *numbers, 32, math.inf), torch.stack(look(trained))
     inside = (slice(None), slice(None), slice(8, -8), slice(8, -8))
     assert (made - expected)[inside].abs().mean() < 0.02
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_the_same_loss_and_scores(data, batch):
+    """float32 with TF32 off: what differs is the order of sums."""
+    made, clock = recipe(data, stitch_distances=(2.0, math.inf)), Clock(step=3, steps=10, seed=1)
+    here, scores = made("flow", batch, clock).total, made.evaluate(batch, seed=0)
+    made, there = made.cuda(), {n: v.cuda() if isinstance(v, torch.Tensor) else v for n, v in batch.items()}
+    torch.testing.assert_close(made("flow", there, clock).total.cpu(), here, rtol=1e-3, atol=1e-4)
+    for name, values in made.evaluate(there, seed=0).items():
+        torch.testing.assert_close(values.cpu(), scores[name], rtol=1e-2, atol=1e-2, equal_nan=True)

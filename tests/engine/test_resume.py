@@ -86,21 +86,37 @@ def test_interrupted_by_sigterm_in_mid_step(tmp_path, recipe, options):
 
 
 def test_interrupted_in_validation(tmp_path):
-    """Validation is given up at once, and done by the resumed run."""
-    options = {"checkpoint": CheckpointConfig(every=5, keep_last=3, best_metric="error", best_mode="min")}
+    """Validation is given up at once, and done by the resumed run: one line of each, however often that happens."""
+    options = {
+        "checkpoint": CheckpointConfig(every=5, keep_last=3, best_metric="ema/error", best_mode="min"),
+        "validation": ValidationConfig(every_steps=4, weights="both", previews=2),
+    }
     train(tmp_path / "whole", **options)
-    recipe = Denoiser()
-    inner = recipe.evaluate
 
-    def evaluate(batch, *, seed):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.005)
-        return inner(batch, seed=seed)
+    def stopping_at(call: int) -> Denoiser:
+        recipe, calls = Denoiser(), 0
+        inner = recipe.evaluate
 
-    recipe.evaluate = evaluate
-    assert train(tmp_path / "parts", recipe, **options)[0] == "interrupted"
+        def evaluate(batch, *, seed):
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.005)
+            return inner(batch, seed=seed)
+
+        recipe.evaluate = evaluate
+        return recipe
+
+    # Batches of four of nine samples: the validations are at calls 1–3 (raw, step 4), 4–6 and 7–9 (both, step 8).
+    assert train(tmp_path / "parts", stopping_at(8), **options)[0] == "interrupted"
+    assert train(tmp_path / "parts", stopping_at(4), resume=True, **options)[0] == "interrupted"
     assert checkpoints.listing(tmp_path / "parts/checkpoints")[-1].name == "step-00000008"
+    killed = in_process(lambda: train(tmp_path / "parts", Denoiser(trouble={8: "SIGKILL"}), resume=True, **options))
+    assert exit_codes([killed]) == [-signal.SIGKILL]  # after the validation of step 8, before the next checkpoint
     assert train(tmp_path / "parts", resume=True, **options)[0] == "finished"
+    validations = [line for line in deterministic_lines(tmp_path / "parts") if '"validation"' in str(line)]
+    assert len(validations) == 1 + 4 * 2
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     best = [checkpoints.read_best(tmp_path / run / "checkpoints") for run in ("whole", "parts")]
     assert best[0] == best[1]

@@ -89,6 +89,14 @@ def test_a_best_metric_that_does_not_exist_is_named(tmp_path):
         train(tmp_path, checkpoint=CheckpointConfig(best_metric="psnr"))
 
 
+def test_a_best_average_waits_for_the_average(tmp_path):
+    checkpoint = CheckpointConfig(every=100, keep_last=1, best_metric="ema/error", best_mode="min")
+    train(tmp_path, checkpoint=checkpoint, validation=ValidationConfig(every_steps=2), ema=EmaConfig(0.5, start=5))
+    files = [line["file"] for line in lines(tmp_path, "checkpoint")]
+    assert files == sorted(set(files)), "no step is saved twice"
+    assert files[0] == "step-00000006"
+
+
 def test_replaced_samples_are_recorded(tmp_path):
     train(tmp_path, data=Toy(broken=(3, 7)))
     named = {"vector-003: made to fail", "vector-007: made to fail"}
@@ -184,6 +192,12 @@ def test_phases_share_the_parameters_out(tmp_path, recipe, message):
         ({"device": "cuda"}, "trainer.device"),
         ({"validation": ValidationConfig(every_steps=0)}, "validation.every_steps"),
         ({"ema": EmaConfig(start=20)}, "ema.start"),
+        ({"ema": None, "checkpoint": CheckpointConfig(best_metric="ema/error")}, "checkpoint.best_metric"),
+        ({"checkpoint": CheckpointConfig(best_metric="raw/error")}, "checkpoint.best_metric"),
+        (
+            {"validation": ValidationConfig(samples=0), "checkpoint": CheckpointConfig(best_metric="error")},
+            "checkpoint.best_metric",
+        ),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, overrides, key):

@@ -36,6 +36,7 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
 def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:
     if ranks.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = trainer.tf32
         torch.use_deterministic_algorithms(trainer.deterministic, warn_only=True)
     recipe.to(ranks.device)
     if trainer.channels_last:

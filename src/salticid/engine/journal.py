@@ -85,13 +85,14 @@ def append(file: IO[bytes], line: Line) -> None:
         file.flush()
 
 
-def cut(run_dir: Path, step: int) -> None:
-    """Remove the lines after `step` and the broken rows. A crash leaves the old file or the new one."""
+def cut(run_dir: Path, step: int, again: tuple[str, ...] = ()) -> None:
+    """Remove the lines after `step`, those of kinds `again` from `step` on, and the broken rows. A crash leaves the
+    old file or the new one."""
     path = run_dir / FILE
     if not path.exists():
         return
     rows = path.read_bytes().split(b"\n")
-    kept = [row for row in rows if (line := parse(row)) and line["step"] <= step]
+    kept = [row for row in rows if (line := parse(row)) and line["step"] <= step - (line["kind"] in again)]
     aside = path.with_name(path.name + ".tmp")
     with writing(path), open(aside, "wb") as file:
         file.write(b"".join(row + b"\n" for row in kept))

@@ -154,14 +154,15 @@ class RunLog:
         for tracker in self._trackers:
             tracker.picture(step, name, pixels)
 
-    def rewind(self, step: int) -> None:
-        """Forget all lines and pictures after `step`, and torn lines. Call it before the first line."""
+    def rewind(self, step: int, again: tuple[str, ...] = ()) -> None:
+        """Forget all lines and pictures after `step`, the lines of `step` whose kinds come `again`, and torn lines.
+        Call it before the first line."""
         if self._file is not None:
             raise RuntimeError("rewind comes before the first line")
         self.start = self._last = step
         if self.quiet:
             return
-        cut(self.run_dir, step)
+        cut(self.run_dir, step, again)
         for picture in (self.run_dir / "samples").glob("step-*"):
             number = re.match(r"step-(\d+)-", picture.name)
             if number and (int(number[1]) > step or picture.suffix == ".tmp"):

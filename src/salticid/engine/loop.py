@@ -85,7 +85,8 @@ class Run:
             if self.settings.trainer.micro_batch == "auto":
                 # Another size would mean another order of summation: the same run, but not bit for bit.
                 self.state.micro_batch = min(progress["micro_batch"], self.order.batch // self.ranks.world)
-        self.log.rewind(self.state.step)
+        pending = self._validation_is_due()
+        self.log.rewind(self.state.step, again=("validation", "picture") if pending else ())
         for reason in rejected:
             self.log.event("checkpoint_rejected", self.state.step, message=f"passed over: {reason}")
         self.log.event("resumed", self.state.step, message=f"resumed from {found.name if found else 'the beginning'}")
@@ -94,15 +95,14 @@ class Run:
 
     def loop(self) -> Status:
         """Take steps until the last, or until a signal; validate and save in between."""
-        state, steps = self.state, self.settings.trainer.steps
+        state, steps, every = self.state, self.settings.trainer.steps, self.settings.checkpoint.every
         with self.steps(steps) as step:
-            if state.step:
-                self._validate_if_due()
+            if state.step and self._validate():
+                self._tidy()  # the checkpoint that this process has resumed from is now the best
             while state.step < steps and not self.stopping:
                 step()
-                if not self.stopping:
-                    self._validate_if_due()
-                if self.stopping or state.step == steps or state.step % self.settings.checkpoint.every == 0:
+                improved = not self.stopping and self._validate()
+                if improved or self.stopping or state.step == steps or state.step % every == 0:
                     self.save()
         return "interrupted" if self.stopping else "finished"
 
@@ -197,39 +197,50 @@ class Run:
 
     # ---- between steps --------------------------------------------------------------------------------------
 
-    def _validate_if_due(self) -> None:
-        """Validate where it is due and not yet done; a signal meanwhile leaves it to the resumed run."""
-        if not self.judge.due(self.state.step) or self.state.validated == self.state.step:
-            return
+    def _validation_is_due(self) -> bool:
+        return self.judge.due(self.state.step) and self.state.validated < self.state.step
+
+    def _validate(self) -> bool:
+        """Validate where that is due; returns whether the model is better than ever. A signal meanwhile leaves it all
+        to the resumed run."""
+        if not self._validation_is_due():
+            return False
         try:
             with self.stopwatch.away():
                 metrics = self.judge.judge(self.state)
         except Stopped:
             self.stopping = True
-            return
+            return False
         self.state.validated = self.state.step
-        config = self.settings.checkpoint
-        if config.best_metric is None:
-            return
-        if config.best_metric not in metrics:
-            raise ConfigError(f"checkpoint.best_metric is {config.best_metric}; there are {', '.join(sorted(metrics))}")
-        value = metrics[config.best_metric]
-        if config.better(value, self.state.best["value"] if self.state.best else None):
-            self.state.best = {"step": self.state.step, "metric": config.best_metric, "value": value}
-            self.save()
+        return self._is_best(metrics)
 
-    def save(self) -> Path | None:
-        """Write a checkpoint of this step, unless there is one, and remove old ones."""
-        state, config = self.state, self.settings.checkpoint
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        config, state = self.settings.checkpoint, self.state
+        name = config.best_metric
+        if name is None or (name.startswith("ema/") and not (state.ema and state.ema.updates)):
+            return False
+        if name not in metrics:
+            raise ConfigError(f"checkpoint.best_metric is {name}; there are {', '.join(sorted(metrics))}")
+        better = config.better(metrics[name], state.best["value"] if state.best else None)
+        if better:
+            state.best = {"step": state.step, "metric": name, "value": metrics[name]}
+        return better
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, and remove old ones."""
         start = perf_counter()
-        path = checkpoints.save(self.folder, state.content(self.config), self.ranks)
+        path = checkpoints.save(self.folder, self.state.content(self.config), self.ranks)
+        self._tidy()
+        self.log.event("checkpoint", self.state.step, file=path.name, seconds=round(perf_counter() - start, 3))
+
+    def _tidy(self) -> None:
+        """Note the best checkpoint, and remove those that are neither the last nor the best."""
         if self.ranks.first:
-            best = state.best
+            best = self.state.best
             if best:
                 checkpoints.write_best(self.folder, best)
-            checkpoints.prune(self.folder, config.keep_last, state.step, best["step"] if best else None)
-        self.log.event("checkpoint", state.step, file=path.name, seconds=round(perf_counter() - start, 3))
-        return path
+            keep_last = self.settings.checkpoint.keep_last
+            checkpoints.prune(self.folder, keep_last, self.state.step, best["step"] if best else None)
 
 
 def _values(reports: dict[str, Report], several: bool, lr: float, ema_decay: float | None) -> dict[str, float]:

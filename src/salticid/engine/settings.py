@@ -93,3 +93,15 @@ class Settings:
             self.ema.check(self.trainer.steps)
         self.validation.check()
         self.checkpoint.check()
+        self._check_best()
+
+    def _check_best(self) -> None:
+        name, judged = self.checkpoint.best_metric, self.validation
+        if name is None:
+            return
+        if judged.samples == 0:
+            raise ConfigError(f"checkpoint.best_metric is {name}, but validation.samples is 0")
+        if name.startswith("ema/") and (self.ema is None or judged.weights == "raw"):
+            raise ConfigError(f"checkpoint.best_metric is {name}, but the EMA is not validated")
+        if name.startswith("raw/") and judged.weights == "ema" and self.ema is not None:
+            raise ConfigError(f"checkpoint.best_metric is {name}, but validation.weights is ema")

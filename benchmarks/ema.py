@@ -1,6 +1,6 @@
 """EMA update: one fused lerp over all parameters, beside the usual loop of `mul_` and `add_` over parameters.
 
-    python benchmarks/ema.py [--width 512] [--layers 24]
+python benchmarks/ema.py [--width 512] [--layers 24]
 """
 
 import argparse
@@ -56,7 +56,8 @@ def main() -> None:
             times[name].append(milliseconds(action, options.device, options.repeats // 5))
     best = {name: min(values) for name, values in times.items()}
     count = sum(p.numel() for p in parameters)
-    print(f"{len(parameters)} tensors, {count / 1e6:.1f} M parameters, {options.device}, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    print(f"{len(parameters)} tensors, {count / 1e6:.1f} M parameters, {options.device}, {threads} threads")
     print(f"ours {best['ours']:.3f} ms, loop {best['loop']:.3f} ms: {best['loop'] / best['ours']:.2f}×")
 
 

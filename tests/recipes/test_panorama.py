@@ -67,6 +67,23 @@ def test_every_parameter_learns(batch):
     assert without in ([], ["model.fusion.read.2.bias"])
 
 
+def test_gradient_checkpointing_changes_no_gradient_and_keeps_less(batch):
+    kept, gradients = [], []
+    for recompute in (False, True):
+        made = recipe(stitch_distances=(2.0, math.inf)).train()
+        if recompute:
+            made.checkpoint_activations()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            total = made("flow", batch, Clock(0, 10, 0)).total
+        kept.append(sum(sizes))
+        total.backward()
+        gradients.append({name: p.grad for name, p in made.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+    assert kept[1] < 0.6 * kept[0]
+
+
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95, 1.0])
 def test_the_flow_is_preconditioned_around_the_estimate(t):
     """For x₀ = estimate + N(0, s²), what the network has to add is uncorrelated with its input and of unit scale."""

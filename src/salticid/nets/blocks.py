@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Conv(nn.Conv2d):
@@ -30,6 +31,9 @@ class ResBlock(nn.Module):
     The last convolution starts at zero, so that a new block is the identity (up to the channel-matching skip).
     """
 
+    recompute: bool = False
+    """Forget what is inside after the forward pass and compute it again for the backward pass: less memory."""
+
     def __init__(self, inputs: int, outputs: int, *, time: int = 0, wrap: bool = False):
         super().__init__()
         self.norm1 = group_norm(inputs)
@@ -42,6 +46,11 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.compute, x, time, use_reentrant=False)
+        return self.compute(x, time)
+
+    def compute(self, x: Tensor, time: Tensor | None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.time is not None:
             scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)

@@ -20,6 +20,7 @@ from salticid.evaluate.image import eight_bit
 from salticid.evaluate.pictures import fit, save_png, tile, to_bytes
 from salticid.geometry.rig import Rig, load_rig
 from salticid.geometry.stitch import stitch
+from salticid.nets.blocks import ResBlock
 from salticid.nets.panorama_unet import Condition
 from salticid.recipes.panorama.model import FusionName, PanoramaModel
 from salticid.recipes.panorama.rigs import batch_rig, views_for
@@ -149,6 +150,11 @@ class PanoramaRecipe(Recipe):
 
     def blocks(self) -> tuple[torch.nn.Module, ...]:
         return self.model.encoder, self.model.fusion, self.model.sketch, self.model.decoder
+
+    def checkpoint_activations(self) -> None:
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                module.recompute = True
 
     # --- evaluation
 

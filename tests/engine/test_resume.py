@@ -158,6 +158,30 @@ def _wait_for_a_half_written_checkpoint(folder: Path, process) -> None:
         time.sleep(0.0005)
 
 
+def test_no_checkpoint_is_durable_before_the_log_that_it_has_seen(tmp_path, monkeypatch):
+    """What a power cut leaves is what was flushed: when a checkpoint gets its name, all lines and pictures are."""
+    flushed, published = {}, []
+    rename = os.rename
+
+    def fsync(handle):
+        stat = os.fstat(handle)
+        flushed[stat.st_ino] = stat.st_size
+
+    def publish(source, target):
+        if (name := Path(target).name).startswith("step-"):
+            files = [tmp_path / "log.jsonl", *(tmp_path / "samples").iterdir()]
+            assert [p.name for p in files if flushed.get(p.stat().st_ino) != p.stat().st_size] == []
+            assert {tmp_path.stat().st_ino, (tmp_path / "samples").stat().st_ino} <= flushed.keys()
+            published.append(name)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", publish)
+        train(tmp_path, steps=6, validation=ValidationConfig(every_steps=1), checkpoint=CheckpointConfig(2, 9))
+    assert published == ["step-00000002", "step-00000004", "step-00000006"]
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path):
     train(tmp_path / "whole")
     train(tmp_path / "parts", Denoiser(trouble={11: "SIGTERM"}))

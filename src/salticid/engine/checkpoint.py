@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from salticid.engine import sharded
+from salticid.engine.disk import flush, replace
 from salticid.engine.parallel import Ranks, connection_lost
 from salticid.engine.weights import gather
 from salticid.errors import CheckpointError, ConfigError
@@ -139,11 +140,11 @@ def _publish(aside: Path, final: Path, content: Content) -> None:
     text = json.dumps({"sha256": _digest_of(body), "content": body}, indent=1)
     (aside / "manifest.json").write_text(text, encoding="utf-8")
     for path in [*files.values(), aside / "manifest.json", aside / "state", aside]:
-        _flush(path)
+        flush(path)
     if final.exists():  # a damaged one, or one of a run that was rewound
         _discard(final)
     os.rename(aside, final)
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def _discard(checkpoint: Path) -> None:
@@ -161,14 +162,6 @@ def _failure(final: Path, error: BaseException) -> CheckpointError:
     except OSError:
         free = ""
     return CheckpointError(f"{final} cannot be written ({reason}{free}); older checkpoints are untouched")
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -260,10 +253,7 @@ def prune(folder: Path, keep_last: int, upto: int, best: int | None) -> None:
 
 def write_best(folder: Path, best: dict[str, Any]) -> None:
     """Say in `best.json` which checkpoint (`step`) is the best, by which `metric` and `value`."""
-    aside = folder / ".best.json.tmp"
-    aside.write_text(json.dumps(best), encoding="utf-8")
-    _flush(aside)
-    os.replace(aside, folder / "best.json")
+    replace(folder / "best.json", json.dumps(best))
 
 
 def read_best(folder: Path) -> dict[str, Any] | None:

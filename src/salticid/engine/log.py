@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
+from salticid.engine.disk import flush
 from salticid.engine.journal import (
     append,
     cut,
@@ -58,7 +59,8 @@ class RunLog:
 
     Files are opened by the first line, so that `rewind` may come before it. `quiet` (all ranks but the first)
     turns everything into nothing, except `wants`, which all ranks must answer alike. A line is with the
-    operating system when the call returns: a kill tears the last line at most, and `rewind` removes it.
+    operating system when the call returns: a kill tears the last line at most, and `rewind` removes it. `sync`
+    brings lines and pictures to the disk.
 
     Args:
         run_dir: the run's directory.
@@ -168,6 +170,16 @@ class RunLog:
             if number and (int(number[1]) > step or picture.suffix == ".tmp"):
                 picture.unlink()
 
+    def sync(self) -> None:
+        """Return when all lines and pictures so far are on the disk; comes before a checkpoint that has seen them."""
+        if self._file is None:
+            return
+        with writing(self.run_dir):
+            os.fsync(self._file.fileno())
+            for folder in (self.run_dir.parent, self.run_dir, self.run_dir / "samples"):
+                if folder.is_dir():
+                    flush(folder)
+
     def close(self, status: str) -> None:
         """End the log with how the run ended ("finished", "interrupted", "failed"); give the terminal back.
         A second call does nothing."""
@@ -209,6 +221,7 @@ def _save(path: Path, pixels: "UInt8[Tensor, 'h w 3']") -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.numpy()).save(aside, format="PNG")
+        flush(aside)
         os.replace(aside, path)
 
 

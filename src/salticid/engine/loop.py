@@ -229,6 +229,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint of this step, and remove old ones."""
         start = perf_counter()
+        self.ranks.together(self.log.sync)
         path = checkpoints.save(self.folder, self.state.content(self.config), self.ranks)
         self._tidy()
         self.log.event("checkpoint", self.state.step, file=path.name, seconds=round(perf_counter() - start, 3))

@@ -122,6 +122,25 @@ def test_interrupted_in_validation(tmp_path):
     assert best[0] == best[1]
 
 
+def test_interrupted_in_the_last_step(tmp_path):
+    """The resumed run has nothing to do but to validate; after that there is nothing left to do."""
+    options = {"checkpoint": CheckpointConfig(every=5, keep_last=3, best_metric="ema/error", best_mode="min")}
+    train(tmp_path / "whole", **options)
+    assert train(tmp_path / "parts", Denoiser(trouble={19: "SIGTERM"}), **options)[0] == "interrupted"
+    newest = tmp_path / "parts/checkpoints/step-00000020"
+    assert checkpoints.read_manifest(newest)["progress"]["validated"] == 16
+    assert train(tmp_path / "parts", resume=True, **options)[0] == "finished"
+    assert checkpoints.verify(newest)["progress"]["validated"] == 20
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    best = [checkpoints.read_best(tmp_path / run / "checkpoints") for run in ("whole", "parts")]
+    assert best[0] == best[1]
+    recipe = Denoiser()
+    recipe.evaluate = lambda *_, **__: pytest.fail("validated twice")
+    train(tmp_path / "parts", recipe, resume=True, **options)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert not list((tmp_path / "parts/checkpoints").glob(".*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_random_moments(tmp_path, workers):

@@ -40,7 +40,7 @@ def find_checkpoint(target: Path, best: bool) -> Path:
         record = checkpoint.read_best(folder)
         if record is None:
             raise UserError(f"{target}: no checkpoint is marked as the best; set checkpoint.best_metric when training")
-        return folder / f"step-{record['step']:08d}"
+        return checkpoint.place_of(folder, record["step"])
     found, rejected = checkpoint.newest(folder)
     if found is None:
         raise UserError(f"{target}: there is no valid checkpoint" + (f" ({rejected[0]})" if rejected else ""))

@@ -76,6 +76,11 @@ class Content:
         return sum(t.numel() * t.element_size() for group in groups for t in group.values())
 
 
+def place_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in `folder`."""
+    return folder / f"step-{step:08d}"
+
+
 def step_of(checkpoint: Path) -> int:
     """The number in its name."""
     match = _NAME.fullmatch(checkpoint.name)
@@ -97,7 +102,7 @@ def save(folder: Path, content: Content, ranks: Ranks) -> Path:
     Raises:
         CheckpointError: on every rank, if it cannot be written; older checkpoints are untouched.
     """
-    final = folder / f"step-{content.step:08d}"
+    final = place_of(folder, content.step)
     aside = folder / ranks.broadcast(f".{final.name}.tmp-{os.getpid()}")
     try:
         ranks.together(lambda: _make_room(aside, content) if ranks.first else None)
@@ -137,8 +142,7 @@ def _publish(aside: Path, final: Path, content: Content) -> None:
         "files": dict(zip(files, _in_threads(_describe, files.values()), strict=True)),
         "progress": content.progress,
     }
-    text = json.dumps({"sha256": _digest_of(body), "content": body}, indent=1)
-    (aside / "manifest.json").write_text(text, encoding="utf-8")
+    (aside / "manifest.json").write_text(_sealed(body), encoding="utf-8")
     for path in [*files.values(), aside / "manifest.json", aside / "state", aside]:
         flush(path)
     if final.exists():  # a damaged one, or one of a run that was rewound
@@ -179,6 +183,26 @@ def _in_threads(function: Any, items: Any) -> list[Any]:
 
 def _digest_of(body: Any) -> str:
     return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(body: dict[str, Any]) -> str:
+    """The text of a manifest."""
+    return json.dumps({"sha256": _digest_of(body), "content": body}, indent=1)
+
+
+def amend(checkpoint: Path, **progress: Any) -> None:
+    """Change entries of the progress of a checkpoint. Its other files stay, and it is whole at any moment.
+
+    Raises:
+        CheckpointError: it cannot be written, or its manifest is damaged.
+    """
+    body = read_manifest(checkpoint)
+    text = _sealed(body | {"progress": body["progress"] | progress})
+    try:
+        # Aside, but not inside: a file that the manifest does not list would disqualify the checkpoint.
+        replace(checkpoint / "manifest.json", text, aside=checkpoint.parent / f".{checkpoint.name}.json")
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint / 'manifest.json'} cannot be written: {error.strerror}") from error
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:

@@ -97,8 +97,8 @@ class Run:
         """Take steps until the last, or until a signal; validate and save in between."""
         state, steps, every = self.state, self.settings.trainer.steps, self.settings.checkpoint.every
         with self.steps(steps) as step:
-            if state.step and self._validate():
-                self._tidy()  # the checkpoint that this process has resumed from is now the best
+            if state.step and self._validation_is_due():
+                self._catch_up()
             while state.step < steps and not self.stopping:
                 step()
                 improved = not self.stopping and self._validate()
@@ -213,6 +213,20 @@ class Run:
             return False
         self.state.validated = self.state.step
         return self._is_best(metrics)
+
+    def _catch_up(self) -> None:
+        """Do the validation that a signal cut short, and note it in the checkpoint that this run is resumed from: after
+        the last step no other will be written."""
+        self._validate()
+        if self.stopping:
+            return
+        self.ranks.together(self.log.sync)
+        self.ranks.together(lambda: self._amend() if self.ranks.first else None)
+        self._tidy()
+
+    def _amend(self) -> None:
+        state = self.state
+        checkpoints.amend(checkpoints.place_of(self.folder, state.step), validated=state.validated, best=state.best)
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         config, state = self.settings.checkpoint, self.state

@@ -133,12 +133,12 @@ def _show(metrics: dict[str, dict[str, float]], title: str) -> None:
 
     from salticid.engine.figures import number
 
-    console = Console()
+    console = Console(width=max(Console().width, 120))  # a narrower table would lose its columns' names
     console.print(title, highlight=False)
     for weights, values in metrics.items():
         table = _table(weights, {name: value for name, value in values.items() if "/" in name})
         if table.row_count:
-            console.print(table, width=max(console.width, 120), crop=False, soft_wrap=True)
+            console.print(table, crop=False)
         for name in (name for name in values if "/" not in name):
             console.print(f"{weights}  {name} {number(values[name])}", highlight=False)
 

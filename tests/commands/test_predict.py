@@ -24,3 +24,12 @@ def test_prediction_where_nothing_can_be_written(refused, toy_run: Path):
     Path("in.txt").write_text("1 2\n")
     line = refused("predict", str(toy_run), "--input", "in.txt", "--output", "toy.yaml/out", "--offset", "1")
     assert "toy.yaml" in line
+
+
+def test_a_recipe_without_prediction_says_so(refused, toy_run: Path, monkeypatch):
+    from toy_recipes import ToyRecipe
+
+    Path("in.txt").write_text("1 2\n")
+    monkeypatch.delattr(ToyRecipe, "predict")
+    line = refused("predict", str(toy_run), "--input", "in.txt", "--output", "out.txt")
+    assert "ToyRecipe has no prediction from files" in line

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from salticid.data.source import Batch, Data
+from salticid.errors import ConfigError, UserError
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Recipe(nn.Module, ABC):
     def predict(self, inputs: list[Path], output: Path) -> list[Path]:
         """Run on files and write results; a recipe adds keyword options of its own, which become `salticid
         predict` flags. Returns the files written."""
-        raise NotImplementedError(f"{type(self).__name__} has no prediction from files")
+        raise UserError(f"{type(self).__name__} has no prediction from files")
 
     def check(self, data: Data) -> None:
         """Raise ConfigError where data and recipe do not fit; called before anything is written."""
@@ -98,5 +99,7 @@ class Recipe(nn.Module, ABC):
         return self.children()
 
     def checkpoint_activations(self) -> None:
-        """Turn gradient checkpointing on."""
-        raise NotImplementedError(f"{type(self).__name__} has no gradient checkpointing")
+        """Turn gradient checkpointing on; called once, before training. A recipe that has none raises ConfigError."""
+        raise ConfigError(
+            f"trainer.checkpoint_activations is true, but {type(self).__name__} has no gradient checkpointing"
+        )

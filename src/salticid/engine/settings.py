@@ -1,5 +1,6 @@
 """The settings of a run, but for those that live beside their component."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,6 +51,8 @@ class TrainerConfig:
             raise ConfigError(f"trainer.clip is {self.clip}; it must be above 0, or null")
         if self.workers < 0:
             raise ConfigError(f"trainer.workers is {self.workers}; it must not be negative")
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError(f"trainer.timeout is {self.timeout}; it must be above 0 (seconds)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,9 @@ class ValidationConfig:
         for name in ("every_steps", "every_epochs", "batch"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"validation.{name} is {value}; it must be at least 1, or null")
+        for name in ("samples", "previews"):
+            if (getattr(self, name) or 0) < 0:
+                raise ConfigError(f"validation.{name} is {getattr(self, name)}; it must not be negative")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Trainer:
         settings.check()
         recipe.check(data)
         parameters_by_phase(recipe)
+        if settings.trainer.checkpoint_activations:
+            _check_checkpointing(recipe)
         if len(data.train()) == 0:
             raise ConfigError("data: the training source is empty")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
@@ -97,6 +99,11 @@ class Trainer:
             found = microbatch.find(self.recipe, self.data.train(), self.settings, device, world)
             microbatch.remember(directory, found)
         return found
+
+
+def _check_checkpointing(recipe: Recipe) -> None:
+    if type(recipe).checkpoint_activations is Recipe.checkpoint_activations:
+        recipe.checkpoint_activations()  # raises: now, rather than when the run has begun
 
 
 @contextmanager

@@ -75,3 +75,23 @@ def test_the_report_is_written_anew(answered, toy_run: Path):
     (toy_run / "report.html").unlink()
     assert "report.html" in answered("report", str(toy_run))
     assert (toy_run / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(("overrides", "batch"), [("", 2), ("--trainer.micro_batch 3", 3), ("--validation.batch 5", 5)])
+def test_evaluation_takes_as_many_at_a_time_as_fitted_into_memory(answered, monkeypatch, overrides: str, batch: int):
+    """The run found by trial that two samples fit, or its two ranks had two each."""
+    from salticid.engine import checkpoint
+    from toy_recipes import ToyRecipe
+
+    answered("train", "toy.yaml", "--name", "auto", "--trainer.micro_batch", "null")
+    checkpoint.amend(Path("runs/toy/auto/checkpoints/step-00000006"), micro_batch=2)
+    sizes, inner = [], ToyRecipe.evaluate
+
+    def evaluate(self, batch, *, seed):
+        sizes.append(len(batch["id"]))
+        return inner(self, batch, seed=seed)
+
+    monkeypatch.setattr(ToyRecipe, "evaluate", evaluate)
+    answered("evaluate", "runs/toy/auto", *overrides.split())
+    assert max(sizes) == batch
+    assert sum(sizes) == 8

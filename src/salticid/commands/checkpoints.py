@@ -61,13 +61,11 @@ def load_trained(checkpoint: Path, overrides: list[Override], allowed: tuple[str
 
 def prepare(recipe: "Recipe", trainer: "TrainerConfig") -> "torch.device":
     """Bring the recipe to the device of its run, with the arithmetic of its training."""
-    import torch
-
+    from salticid.engine.build import set_arithmetic
     from salticid.engine.parallel import pick_device
 
     device = pick_device(trainer.device)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
+    set_arithmetic(trainer, device)
     recipe.to(device)
     return device
 

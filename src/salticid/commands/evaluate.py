@@ -82,12 +82,12 @@ def _evaluate(
     manifest = load_for_inference(checkpoint, config.recipe, weights)  # pyrefly: ignore[bad-argument-type]
     trainer, validation, source = config.trainer, config.validation, config.data.val()
     common: dict[str, Any] = {"device": ranks.device, "seed": trainer.seed, "precision": trainer.precision}
-    micro = trainer.micro_batch if isinstance(trainer.micro_batch, int) else trainer.batch
-    batch = validation.batch or micro
-    workers = trainer.workers
+    progress: Any = manifest["progress"]
+    # `auto` and null: what the run took. The whole batch of several ranks need not fit into the memory of one.
+    micro_batch = trainer.micro_batch if isinstance(trainer.micro_batch, int) else progress["micro_batch"]
+    batch, workers = validation.batch or micro_batch, trainer.workers
     found = evaluate(config.recipe, source, batch=batch, workers=workers, limit=options.samples, ranks=ranks, **common)
     if ranks.first:
-        progress: Any = manifest["progress"]
         summary = {
             "checkpoint": str(checkpoint),
             "step": manifest["step"],

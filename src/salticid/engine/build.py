@@ -33,11 +33,17 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
     return state
 
 
-def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:
-    if ranks.device.type == "cuda":
+def set_arithmetic(trainer: TrainerConfig, device: torch.device) -> None:
+    """Let this process's GPU compute as the settings say: TF32 in matrix products and convolutions or not, and
+    deterministic kernels or not."""
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if trainer.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = trainer.tf32
         torch.use_deterministic_algorithms(trainer.deterministic, warn_only=True)
+
+
+def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:
+    set_arithmetic(trainer, ranks.device)
     recipe.to(ranks.device)
     if trainer.channels_last:
         recipe.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]

@@ -14,6 +14,7 @@ from toys import exit_codes, in_process
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine import sharded, weights
 from salticid.engine.checkpoint import CheckpointConfig, Content
+from salticid.engine.manifest import digest_of
 from salticid.engine.parallel import Ranks
 from salticid.errors import CheckpointError, ConfigError
 
@@ -25,6 +26,16 @@ FILES = [
     "state/.metadata",
     "state/__0_0.distcp",
 ]
+PROGRESS = {
+    "micro_batch": 4,
+    "validated": 0,
+    "failures": 0,
+    "counts": {},
+    "replaced": {},
+    "best": None,
+    "ema_updates": 1,
+    "phases": {"m": {"group": {}, "scale": None}},
+}
 ALONE = Ranks(torch.device("cpu"))
 
 
@@ -32,7 +43,7 @@ def content(step, size=64):
     def tensors(*names):
         return {name: torch.full((size,), float(step)) for name in names}
 
-    return Content(step, tensors("w", "b"), tensors("w"), tensors("optimizer.m.w.exp_avg"), {"note": step}, "a: 1\n")
+    return Content(step, tensors("w", "b"), tensors("w"), tensors("optimizer.m.w.exp_avg"), PROGRESS, "a: 1\n")
 
 
 def save(folder, *steps, size=64):
@@ -48,7 +59,7 @@ def test_what_is_saved_is_there(tmp_path):
     assert path.name == "step-00000007"
     assert files(path) == FILES
     body = checkpoints.verify(path)
-    assert (body["step"], body["progress"]) == (7, {"note": 7})
+    assert (body["step"], body["progress"]) == (7, PROGRESS)
     model = {"w": torch.zeros(64), "b": torch.zeros(64)}
     weights.load_tensors(path / "model.safetensors", model)
     assert all((tensor == 7).all() for tensor in model.values())
@@ -92,6 +103,51 @@ def test_foreign_files_are_found(tmp_path):
     (path / "state/__1_0.distcp").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"__1_0.distcp is not listed"):
         checkpoints.verify(path)
+
+
+def reseal(path, change):
+    """Change the content of a manifest and give it the digest that goes with it."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest["content"])
+    manifest["sha256"] = digest_of(manifest["content"])
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def without(*keys):
+    def change(body):
+        for key in keys[:-1]:
+            body = body[key]
+        del body[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("format"), "format None; this version reads format 1"),
+        (without("step"), "incomplete: step is missing"),
+        (without("files"), "incomplete: files is missing"),
+        (without("files", "config.yaml", "size"), "incomplete: files lacks one of sha256, size"),
+        (without("progress"), "incomplete: progress is missing"),
+        *((without("progress", key), f"incomplete: progress.{key} is missing") for key in PROGRESS),
+        (without("progress", "phases", "m", "group"), "incomplete: progress.phases lacks one of group, scale"),
+        (lambda body: body["progress"].update(best={}), "incomplete: progress.best lacks one of metric"),
+        (lambda body: body["progress"].update(counts=[]), "incomplete: progress.counts is .*not what it should"),
+        (lambda body: body.update(step=3), "is of step 3: the directory bears another's name"),
+    ],
+)
+def test_an_incomplete_manifest_is_passed_over_though_its_digest_matches(tmp_path, change, message):
+    good, bad = save(tmp_path, 1), save(tmp_path, 2)
+    reseal(bad, change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoints.verify(bad)
+    assert len(str(caught.value).splitlines()) == 1
+    assert checkpoints.newest(tmp_path) == (good, [str(caught.value)])
+
+
+def test_a_checkpoint_may_be_taken_out_and_named_otherwise(tmp_path):
+    checkpoints.verify(save(tmp_path, 1).rename(tmp_path / "final"))
 
 
 def test_a_damaged_one_is_overwritten(tmp_path):
@@ -170,10 +226,7 @@ class Hostile:
 def rewrite(path, file, payload):
     """Put a file into a checkpoint as an attacker would: with a manifest that matches."""
     (path / file).write_bytes(payload)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["content"]["files"][file] = checkpoints._describe(path / file)
-    manifest["sha256"] = checkpoints._digest_of(manifest["content"])
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    reseal(path, lambda body: body["files"].update({file: checkpoints._describe(path / file)}))
     checkpoints.verify(path)
 
 

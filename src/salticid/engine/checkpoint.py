@@ -14,7 +14,6 @@ digest is checked. Reading one runs no code from it (see `sharded`).
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +27,10 @@ from torch import Tensor
 
 from salticid.engine import sharded
 from salticid.engine.disk import flush, replace
+from salticid.engine.manifest import FORMAT, NAME, read_manifest, sealed
 from salticid.engine.parallel import Ranks, connection_lost
 from salticid.engine.weights import gather
 from salticid.errors import CheckpointError, ConfigError
-
-FORMAT = 1
-_NAME = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def place_of(folder: Path, step: int) -> Path:
 
 def step_of(checkpoint: Path) -> int:
     """The number in its name."""
-    match = _NAME.fullmatch(checkpoint.name)
+    match = NAME.fullmatch(checkpoint.name)
     if not match:
         raise CheckpointError(f"{checkpoint} is not named like a checkpoint (step-00001000)")
     return int(match[1])
@@ -93,7 +90,7 @@ def listing(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, whole or damaged, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
+    return sorted((p for p in folder.iterdir() if NAME.fullmatch(p.name)), key=step_of)
 
 
 def save(folder: Path, content: Content, ranks: Ranks) -> Path:
@@ -142,7 +139,7 @@ def _publish(aside: Path, final: Path, content: Content) -> None:
         "files": dict(zip(files, _in_threads(_describe, files.values()), strict=True)),
         "progress": content.progress,
     }
-    (aside / "manifest.json").write_text(_sealed(body), encoding="utf-8")
+    (aside / "manifest.json").write_text(sealed(body), encoding="utf-8")
     for path in [*files.values(), aside / "manifest.json", aside / "state", aside]:
         flush(path)
     if final.exists():  # a damaged one, or one of a run that was rewound
@@ -181,15 +178,6 @@ def _in_threads(function: Any, items: Any) -> list[Any]:
         return list(pool.map(function, items))
 
 
-def _digest_of(body: Any) -> str:
-    return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _sealed(body: dict[str, Any]) -> str:
-    """The text of a manifest."""
-    return json.dumps({"sha256": _digest_of(body), "content": body}, indent=1)
-
-
 def amend(checkpoint: Path, **progress: Any) -> None:
     """Change entries of the progress of a checkpoint. Its other files stay, and it is whole at any moment.
 
@@ -197,34 +185,12 @@ def amend(checkpoint: Path, **progress: Any) -> None:
         CheckpointError: it cannot be written, or its manifest is damaged.
     """
     body = read_manifest(checkpoint)
-    text = _sealed(body | {"progress": body["progress"] | progress})
+    text = sealed(body | {"progress": body["progress"] | progress})
     try:
         # Aside, but not inside: a file that the manifest does not list would disqualify the checkpoint.
         replace(checkpoint / "manifest.json", text, aside=checkpoint.parent / f".{checkpoint.name}.json")
     except OSError as error:
         raise CheckpointError(f"{checkpoint / 'manifest.json'} cannot be written: {error.strerror}") from error
-
-
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The content of a checkpoint's manifest: `step`, `progress`, `files`.
-
-    Raises:
-        CheckpointError: it is missing or damaged, or of another format.
-    """
-    path = checkpoint / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        body = manifest["content"]
-        intact = manifest["sha256"] == _digest_of(body)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: not a checkpoint") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error!r}") from error
-    if not intact:
-        raise CheckpointError(f"{path} is damaged: its digest does not match")
-    if body["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {body['format']}; this version reads format {FORMAT}")
-    return body
 
 
 def verify(checkpoint: Path) -> dict[str, Any]:

@@ -131,11 +131,11 @@ def test_the_terminal_is_given_back_and_no_thread_is_started():
         clock.now += 1
         progress.values(step, {"loss": 1.0})
         assert threading.active_count() == before
-    progress.event("best", 10, {"metric": "psnr", "value": 3.0})
+    progress.event("note", 10, {"metric": "psnr", "value": 3.0})
     progress.close()
     assert out.getvalue().endswith("\x1b[?25h")
     assert "10/10  loss 1.000  eta 0:00" in out.getvalue()
-    assert "best  step 10  metric psnr  value 3.000" in out.getvalue()
+    assert "note  step 10  metric psnr  value 3.000" in out.getvalue()
 
 
 def test_the_bar_is_redrawn_ten_times_a_second_at_most():
@@ -151,7 +151,7 @@ def test_quiet_is_quiet():
     for progress, out, _ in (plain(10, quiet=True), terminal(10, quiet=True)):
         progress.values(1, {"loss": 1.0})
         progress.speed(1, SPEED)
-        progress.event("best", 1, {})
+        progress.event("note", 1, {})
         progress.close()
         assert out.getvalue() == ""
 
@@ -184,7 +184,7 @@ def test_a_lost_terminal_does_not_end_the_run():
 
     progress = Progress(10, console=Console(file=Gone(), force_terminal=True))
     progress.tick(1)
-    progress.event("best", 1, {})
+    progress.event("note", 1, {})
     progress.close()
 
 

@@ -19,7 +19,7 @@ from salticid.errors import UserError
 
 FILE = "log.jsonl"
 
-DETERMINISTIC = ("step", "validation", "picture", "replaced", "skipped", "best")
+DETERMINISTIC = ("step", "validation", "picture", "replaced", "skipped")
 """Kinds of lines that are the same, bit for bit, whether a run was interrupted or not. Others (`speed`,
 `start`, `end`, `checkpoint` …) tell of one process and its clock."""
 

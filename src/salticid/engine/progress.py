@@ -18,7 +18,6 @@ lock while data workers are forked, and they would wait for it forever."""
 
 COLOURS = {
     "validation": "cyan",
-    "best": "green",
     "replaced": "yellow",
     "skipped": "yellow",
     "checkpoint_rejected": "red",

@@ -14,7 +14,7 @@ from salticid.engine.report.html import card, folded, section, table, text
 ALIVE = 600
 """Seconds of silence after which a log without an end counts as broken off."""
 
-KINDS = ("start", "end", "checkpoint_rejected", "micro_batch")
+KINDS = ("start", "end", "checkpoint_rejected")
 """Events told in the history."""
 
 

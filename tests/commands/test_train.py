@@ -38,7 +38,7 @@ def test_a_dry_run_tells_its_cost_and_leaves_nothing(answered):
 def test_a_run_leaves_what_it_promises(toy_run: Path):
     names = {path.name for path in toy_run.iterdir()}
     assert names >= {"config.yaml", "env.json", "log.jsonl", "checkpoints", "samples", "report.html"}
-    environment = json.loads((toy_run / "env.json").read_text())
+    (environment,) = json.loads((toy_run / "env.json").read_text())
     assert environment["packages"]["torch"]
     assert environment["device"] == "cpu" or environment["gpu"]
     assert environment["ranks"] == 1
@@ -85,9 +85,31 @@ def test_an_interrupted_run_goes_on(answered, capsys, monkeypatch: pytest.Monkey
     assert "interrupted; go on with: salticid train --resume runs/toy/cut" in capsys.readouterr().out
     assert not Path("runs/toy/cut/checkpoints/step-00000006").exists()
     answered("train", "--resume")
+    sessions = json.loads(Path("runs/toy/cut/env.json").read_text())
+    assert len(sessions) == 2
     answered("train", "toy.yaml", "--name", "whole")
     weights = [Path(f"runs/toy/{name}/checkpoints/step-00000006/model.safetensors") for name in ("cut", "whole")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_run_under_way_is_left_alone(answered, refused, toy_run: Path):
+    """Two commands on one directory; the first is killed, and its lock goes with it."""
+    script = f"""
+import time
+from pathlib import Path
+from salticid.engine.run import locked
+with locked(Path({str(toy_run)!r})):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    before = (toy_run / "config.yaml").read_bytes(), (toy_run / "env.json").read_bytes()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        for line in (f"--resume {toy_run}", f"toy.yaml --run-dir {toy_run}"):
+            assert f"{toy_run}: a run is under way there (process {other.pid} on " in refused("train", *line.split())
+        other.kill()
+    assert before == ((toy_run / "config.yaml").read_bytes(), (toy_run / "env.json").read_bytes())
+    answered("train", "--resume", str(toy_run))
 
 
 @pytest.mark.dist
@@ -99,4 +121,4 @@ def test_two_ranks_share_one_run_and_one_voice(place: Path):
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (place / "runs/toy").iterdir()] == ["toy-1"]
     assert done.stdout.count("report: ") == 1
-    assert json.loads((place / "runs/toy/toy-1/env.json").read_text())["ranks"] == 2
+    assert json.loads((place / "runs/toy/toy-1/env.json").read_text())[0]["ranks"] == 2

@@ -88,7 +88,8 @@ def run(tmp_path):
     log.close("finished")
     config = f"checkpoint: {{best_metric: psnr/model, best_mode: max}}\nname: '{EVIL[:-2]}'\n"
     (folder / "config.yaml").write_text(config)
-    (folder / "env.json").write_text(json.dumps({"python": "3.11", "packages": {"torch": f"2 {EVIL}"}}))
+    sessions = [{"python": "an earlier one"}, {"python": "3.11", "packages": {"torch": f"2 {EVIL}"}}]
+    (folder / "env.json").write_text(json.dumps(sessions))
     (folder / "evaluation").mkdir()
     evaluation = {
         "step": 200,
@@ -135,6 +136,7 @@ def test_nothing_from_outside_and_nothing_injected(run):
         assert attrs.get("src", "data:image/").startswith("data:image/")
     sources = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 4
+    assert "an earlier one" not in page.text
     assert "alert(1)" in page.text  # shown as text: id, configuration, environment, baseline, legend
     digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv"))

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,22 +110,34 @@ def _train(config: "RunConfig", text: str, directory: Path, resume: bool) -> int
     from salticid.engine.log import RunLog
     from salticid.engine.parallel import pick_device
     from salticid.engine.report import write_report
-    from salticid.engine.run import agree, create_run, first_rank, update_config
+    from salticid.engine.run import agree, first_rank, locked
     from salticid.engine.trainer import Trainer
 
     directory = agree(directory)
     trainer = config.trainer
     run = Trainer(config.recipe, config.data, directory, config.settings(), text)
     device = str(pick_device(trainer.device))
-    if first_rank():
-        update_config(directory, text) if resume else create_run(directory, text, device)
-    log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
-    status = run.fit(log, resume=resume)
-    if first_rank():
-        print(f"report: {write_report(directory)}")
-        if status == "interrupted":
-            print(f"interrupted; go on with: salticid train --resume {directory}")
+    with locked(directory) if first_rank() else nullcontext():
+        if first_rank():
+            _prepare(directory, text, device, resume)
+        log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
+        status = run.fit(log, resume=resume)
+        if first_rank():
+            print(f"report: {write_report(directory)}")
+            if status == "interrupted":
+                print(f"interrupted; go on with: salticid train --resume {directory}")
     return 0 if status == "finished" else INTERRUPTED
+
+
+def _prepare(directory: Path, text: str, device: str, resume: bool) -> None:
+    """Write down what the run is, and what this process runs with."""
+    from salticid.engine.run import create_run, note_environment, update_config
+
+    if resume:
+        update_config(directory, text)
+        note_environment(directory, device)
+    else:
+        create_run(directory, text, device)
 
 
 def _epilog() -> str:

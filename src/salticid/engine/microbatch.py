@@ -7,7 +7,6 @@ The process gets the recipe without its weights (their values do not matter for 
 import io
 import json
 import math
-import os
 import pickle
 import resource
 import signal
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from salticid.data.loader import train_batches
 from salticid.data.order import Order
 from salticid.data.source import Batch, Source
+from salticid.engine import disk
 from salticid.engine.build import build
 from salticid.engine.evaluation import to_device
 from salticid.engine.parallel import Ranks
@@ -87,9 +87,7 @@ def find(recipe: Recipe, source: Source, settings: Settings, device: torch.devic
 def remember(directory: Path, micro_batch: int) -> None:
     """Note what was found in the run directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    aside = directory / ".micro_batch.json.tmp"
-    aside.write_text(json.dumps({"micro_batch": micro_batch}), encoding="utf-8")
-    os.replace(aside, directory / "micro_batch.json")
+    disk.replace(directory / "micro_batch.json", json.dumps({"micro_batch": micro_batch}))
 
 
 def recall(directory: Path) -> int | None:

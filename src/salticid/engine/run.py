@@ -1,5 +1,7 @@
 """The directory of a run: `runs/<recipe>/<name>/`, with the configuration and the surroundings of the run."""
 
+import errno
+import fcntl
 import json
 import os
 import platform
@@ -7,6 +9,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,11 +20,13 @@ import torch
 from torch import distributed
 
 import salticid
+from salticid.engine.disk import replace
 from salticid.errors import UserError
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"
 ENVIRONMENT = "env.json"
+LOCK = ".lock"
 _TRACES = (CONFIG, "log.jsonl", "checkpoints")
 _PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "jsonargparse", "pillow", "schedulefree")
 
@@ -53,19 +59,58 @@ def create_run(directory: Path, config: str, device: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / CONFIG).write_text(config, encoding="utf-8")
-        (directory / ENVIRONMENT).write_text(json.dumps(environment(device), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+    note_environment(directory, device)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from training in `directory`, which is made where there is none; the system lets go of the
+    lock when this process ends, however it ends. Where the file system has no locks, nothing is kept.
+
+    A record lock: unlike that of `flock`, it does not live on in data workers that survive the process for a moment.
+
+    Raises:
+        UserError: another process has the lock, or the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = open(directory / LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - entered below
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                raise UserError(f"{directory}: a run is under way there ({file.read().strip()})") from None
+        yield
 
 
 def update_config(directory: Path, config: str) -> None:
     """Replace the configuration of a run that goes on with another, harmlessly different one."""
-    aside = directory / f".{CONFIG}.tmp"
     try:
-        aside.write_text(config, encoding="utf-8")
-        os.replace(aside, directory / CONFIG)
+        replace(directory / CONFIG, config)
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror}") from error
+
+
+def note_environment(directory: Path, device: str) -> None:
+    """Add this process to `env.json`: what each of those that worked on the run ran with, oldest first."""
+    path = directory / ENVIRONMENT
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        earlier = []
+    sessions = [*(earlier if isinstance(earlier, list) else [earlier]), environment(device)]
+    try:
+        replace(path, json.dumps(sessions, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def first_rank() -> bool:
@@ -115,7 +160,7 @@ def newest_run(name: str = "*") -> Path:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What a run ran with: versions, commit, machine, command line. No environment variables, so no secrets."""
+    """What a process runs with: versions, commit, machine, command line. No environment variables, so no secrets."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),

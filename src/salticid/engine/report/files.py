@@ -38,6 +38,7 @@ class RunFiles:
     journal: Journal = field(default_factory=Journal)
     config: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    """That of the last process."""
     evaluations: list[Evaluation] = field(default_factory=list)
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -60,7 +61,8 @@ def read_run(run_dir: Path) -> RunFiles:
         files.problems.append(f"log.jsonl: {broken} broken line{'s' * (broken > 1)} left out")
     files.config = _text(run_dir / "config.yaml", files.problems)
     environment = _json(run_dir / "env.json", files.problems)
-    files.environment = environment if isinstance(environment, dict) else {}
+    sessions = environment if isinstance(environment, list) else [environment]
+    files.environment = sessions[-1] if sessions and isinstance(sessions[-1], dict) else {}
     for path in sorted((run_dir / "evaluation").glob("*.json")):
         content = _json(path, files.problems)
         if isinstance(content, dict) and isinstance(content.get("metrics"), dict):

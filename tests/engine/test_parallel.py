@@ -68,8 +68,9 @@ CASES = {
 }
 
 
-def test_two_ranks_are_one_process(tmp_path):
-    """Loss, terms, gradient norm and validation of every step, to 1e-5, also with dropout (keyed by position)."""
+def test_two_ranks_are_one_process(tmp_path, capfd):
+    """Loss, terms, gradient norm and validation of every step, to 1e-5, also with dropout (keyed by position); and
+    without torch's warning that a search for unused parameters found none."""
 
     def run(world: int) -> None:
         for name, (recipe, options) in CASES.items():
@@ -81,6 +82,7 @@ def test_two_ranks_are_one_process(tmp_path):
     processes = on_ranks(2, run, 2)
     run(1)
     assert exit_codes(processes) == [0, 0]
+    assert "unused parameters" not in capfd.readouterr().err
     for name in CASES:
         one, two = tmp_path / f"{name} 1", tmp_path / f"{name} 2"
         assert_close(one, two)

@@ -199,13 +199,28 @@ class Parallel:
         return nullcontext()
 
 
+class _Pass(nn.Module):
+    """What DDP wraps: the recipe, and a parameter that no loss uses.
+
+    A loss may leave parameters unused in some steps (a dropped branch), and nobody knows beforehand which: DDP has to
+    search for them. Where it finds none it writes a warning on every rank, past Python; here it always finds one.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.zeros(1, device=next(recipe.parameters()).device))
+        self.recipe = recipe
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.recipe(*arguments)
+
+
 def _ddp(recipe: Recipe) -> DistributedDataParallel:
-    # A loss may leave parameters unused in some steps (a dropped branch); the search for them costs little.
     # Buffers are equalised before every step (`Ranks.equalise_buffers`); the switch has two names by torch's version.
     names = signature(DistributedDataParallel).parameters
     switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     options: dict[str, Any] = {switch: False, "init_sync": False, "gradient_as_bucket_view": True}
-    return DistributedDataParallel(recipe, find_unused_parameters=True, **options)
+    return DistributedDataParallel(_Pass(recipe), find_unused_parameters=True, **options)
 
 
 def shard(recipe: Recipe, ranks: Ranks) -> None:

@@ -3,6 +3,8 @@
 Trains every variant with every seed (weights, scenes and noise all follow from it), evaluates the averaged weights
 on 64 scenes that training never sees, and prints WS-PSNR in dB. Nine runs of about four minutes on two cores:
 
+Runs that are there already are not trained again (with --runs).
+
     python benchmarks/panorama.py [--variants stitch rays concat_conv] [--seeds 0 1 2] [--runs DIR]
 """
 
@@ -27,9 +29,11 @@ def train(variant: str, seed: int, runs: Path) -> dict[str, float]:
     """Train and evaluate one variant; its metrics, and the minutes that training took."""
     run = runs / f"{variant}-{seed}"
     start = time.perf_counter()
-    call("train", *VARIANTS[variant], "--run-dir", str(run), "--trainer.seed", str(seed), "--data.seed", str(seed))
+    if not (run / "config.yaml").exists():
+        call("train", *VARIANTS[variant], "--run-dir", str(run), "--trainer.seed", str(seed), "--data.seed", str(seed))
     minutes = (time.perf_counter() - start) / 60
-    call("evaluate", str(run), "--weights", "ema")
+    if not list((run / "evaluation").glob("*-ema.json")):
+        call("evaluate", str(run), "--weights", "ema")
     (summary,) = (run / "evaluation").glob("*-ema.json")
     return json.loads(summary.read_text())["metrics"] | {"minutes": minutes}
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from salticid.data.source import collate
+from salticid.data.source import Source, collate
 from salticid.diffusion.noise import stable_key
 from salticid.engine.recipe import Clock
-from salticid.errors import ConfigError, UserError
+from salticid.errors import ConfigError, UnreadableSample, UserError
 from salticid.geometry.cameras import UCM
 from salticid.geometry.rig import Rig, save_rig
-from salticid.recipes.panorama import PanoramaRecipe
+from salticid.recipes.panorama import LossWeights, PanoramaRecipe, Sampler
 from salticid.recipes.panorama.rigs import batch_rig, same_rig, views_for
 from salticid.recipes.panorama.score import summarise
 from salticid.world import WorldPanoramas
@@ -112,12 +112,13 @@ def test_the_flow_is_preconditioned_around_the_estimate(t):
 
 
 def test_one_step_from_pure_noise_gives_the_estimate_plus_what_the_network_adds(batch):
+    """A new decoder adds its last layer's bias alone: residual times that, whatever the noise."""
     made = recipe(residual=0.2)
-    rig = made.rig(batch)
-    condition = made.model.condition(batch["views"], rig)
+    condition = made.model.condition(batch["views"], made.rig(batch))
     panorama = made.model.generate(condition, torch.randn(4, 3, 32, 64), steps=1)
-    # A new decoder adds its last layer's bias alone, far below a grey level times the residual.
-    assert (panorama - condition.estimate).abs().max() < 0.2
+    bias = made.model.decoder.leave[2].bias.reshape(1, 12, 1, 1).expand(4, 12, 16, 32)
+    added = 0.2 * torch.nn.functional.pixel_shuffle(bias, 2)
+    torch.testing.assert_close(panorama, condition.estimate + added, atol=1e-5, rtol=1e-5)
 
 
 def test_samples_do_not_depend_on_their_batch(data, batch):
@@ -147,8 +148,11 @@ def test_the_baseline_is_the_best_single_distance():
         "psnr/stitch@inf": torch.tensor([9.0, 9.0]),
         "ws_psnr_unseen/1-step": torch.tensor([10.0, math.nan]),
         "ws_psnr_unseen/12-step": torch.tensor([math.nan, math.nan]),
+        "ssim/1-step": torch.tensor([0.5, math.nan]),
     }
-    assert summarise(records, (2.0, math.inf)) == {
+    summary = summarise(records, (2.0, math.inf))
+    assert math.isnan(summary.pop("ssim/1-step"))  # a broken picture is not passed over
+    assert summary == {
         "ws_psnr/stitch": 21.0,
         "psnr/stitch": 2.0,
         "ws_psnr_unseen/1-step": 10.0,
@@ -159,10 +163,80 @@ def test_the_baseline_is_the_best_single_distance():
 def test_data_of_another_shape_is_refused():
     with pytest.raises(ConfigError, match=r"views of shape \(4, 3, 40, 40\), the recipe expects \(4, 3, 32, 32\)"):
         recipe(WorldPanoramas(height=32, view_size=40, focal=17.0))
-    with pytest.raises(ConfigError, match="view_size: 30 is not a multiple of 8"):
-        PanoramaRecipe(view_size=30)
-    with pytest.raises(ConfigError, match="height must be a multiple of 8"):
-        PanoramaRecipe(height=36)
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"view_size": 30}, "recipe.view_size is 30; expected a multiple of 8"),
+        ({"height": 36}, "recipe.height is 36"),
+        ({"height": 0}, "recipe.height is 0"),
+        ({"views": -1}, "recipe.views is -1"),
+        ({"latent": 0}, "recipe.latent is 0"),
+        ({"encoder_widths": (8, 8)}, "recipe.encoder_widths"),
+        ({"decoder_widths": (8, 0, 8)}, "recipe.decoder_widths"),
+        ({"fusion_distances": ()}, "recipe.fusion_distances"),
+        ({"fusion_distances": (0.0,)}, "recipe.fusion_distances"),
+        ({"stitch_distances": (NAN,)}, "recipe.stitch_distances"),
+        ({"baseline_distances": (-1.0,)}, "recipe.baseline_distances"),
+        ({"residual": 0.0}, "recipe.residual is 0.0"),
+        ({"residual": NAN}, "recipe.residual is nan"),
+        ({"noisy_share": 2.0}, "noisy_share"),
+    ],
+)
+def test_values_that_make_no_model_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        PanoramaRecipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sampler(steps=0), "recipe.sampler.steps is 0"),
+        (lambda: Sampler(power=0.0), "recipe.sampler.power is 0.0"),
+        (lambda: LossWeights(kl=NAN), "recipe.weights.kl is nan"),
+        (lambda: LossWeights(flow=-1.0), "recipe.weights.flow is -1.0"),
+    ],
+)
+def test_samplers_and_weights_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+class Broken(Source):
+    """Unreadable but for the last."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return 4
+
+    def id(self, index):
+        return self.source.id(index)
+
+    def sample(self, index, augment):
+        if index < 3:
+            raise UnreadableSample(f"{index} is broken")
+        return self.source.sample(index, augment)
+
+
+def test_a_broken_first_sample_does_not_refuse_the_data(data, monkeypatch):
+    monkeypatch.setattr(type(data), "train", lambda self: Broken(data.val()))
+    assert recipe(data).rig_intrinsics.any()
+
+
+def test_a_rig_that_sees_little_is_remarked_on(caplog):
+    recipe(WorldPanoramas(height=32, view_size=32, focal=55.0, xi=0.85))
+    assert "% of the sphere" in caplog.text
+
+
+def test_without_baselines_there_is_still_a_preview(data, batch):
+    with torch.no_grad():
+        assert recipe(data, baseline_distances=()).preview(batch, seed=0).dtype == torch.uint8
 
 
 def test_preview_is_a_sheet_of_bytes(data, batch):

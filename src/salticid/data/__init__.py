@@ -1,5 +1,5 @@
 """Samples, their order, and the loader that turns them into batches."""
 
-from salticid.data.source import Batch, Data, Sample, Source, collate
+from salticid.data.source import Batch, Data, Sample, Source, collate, first_readable
 
-__all__ = ["Batch", "Data", "Sample", "Source", "collate"]
+__all__ = ["Batch", "Data", "Sample", "Source", "collate", "first_readable"]

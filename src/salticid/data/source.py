@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from salticid.errors import ConfigError, UnreadableSample
+
 Sample = dict[str, Any]
 """Tensors by name for one sample, without a batch dimension. Images are float32 in [−1, 1], (C, H, W)."""
 
@@ -60,3 +62,20 @@ def collate(samples: Sequence[Sample]) -> Batch:
         name: torch.stack([s[name] for s in samples]) if isinstance(first[name], Tensor) else [s[name] for s in samples]
         for name in first
     }
+
+
+def first_readable(*sources: Source, attempts: int = 16) -> Sample:
+    """The first sample that can be read of the first source that has one, without augmentation: what recipes look at
+    to see whether data fit them.
+
+    Raises:
+        ConfigError: none of the first `attempts` samples of any source can be read.
+    """
+    reason = "it has no samples"
+    for source in sources:
+        for index in range(min(len(source), attempts)):
+            try:
+                return source.sample(index, None)
+            except UnreadableSample as error:
+                reason = str(error)
+    raise ConfigError(f"data: no sample can be read: {reason}")

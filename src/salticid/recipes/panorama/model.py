@@ -10,7 +10,6 @@ from salticid.diffusion.path import Flow
 from salticid.diffusion.solve import Denoiser, first_order
 from salticid.diffusion.target import Velocity
 from salticid.diffusion.times import power_grid
-from salticid.errors import ConfigError
 from salticid.geometry.cameras import Equirectangular
 from salticid.geometry.rig import Rig
 from salticid.geometry.stitch import stitch
@@ -32,6 +31,7 @@ class PanoramaModel(nn.Module):
         views: int,
         *,
         fusion: FusionName,
+        concat_norm: bool,
         fusion_distances: Sequence[float],
         stitch_distances: Sequence[float],
         latent: int,
@@ -41,14 +41,9 @@ class PanoramaModel(nn.Module):
     ):
         super().__init__()
         self.encoder = KLEncoder(encoder_widths, latent)
-        if self.encoder.downsampling != 8 or height % 8:
-            raise ConfigError(
-                f"recipe: the latent lies at 1/8 of the panorama: height must be a multiple of 8 (got {height}) and "
-                f"encoder_widths three numbers (got {len(encoder_widths)})"
-            )
         self.fusion: nn.Module
         if fusion == "concat_conv":
-            self.fusion = ConcatConv(views, latent)
+            self.fusion = ConcatConv(views, latent, final_norm=concat_norm)
         else:
             self.fusion = RayFusion(latent, inverse_distances=tuple(1 / d for d in fusion_distances))
         self.sketch = Sketch(latent, stitches=len(stitch_distances))

@@ -1,8 +1,8 @@
 """The panorama recipe: what the engine asks of it, on the model and the scores beside this file."""
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.data.readers.pictures import read_picture
-from salticid.data.source import Batch, Data
+from salticid.data.source import Batch, Data, first_readable
 from salticid.diffusion.loss import DiffusionLoss
 from salticid.diffusion.noise import keyed_normal
 from salticid.diffusion.times import LogitNormal
@@ -19,31 +19,18 @@ from salticid.errors import ConfigError, UserError
 from salticid.evaluate.image import eight_bit
 from salticid.evaluate.pictures import fit, save_png, tile, to_bytes
 from salticid.geometry.rig import Rig, load_rig
-from salticid.geometry.stitch import stitch
+from salticid.geometry.stitch import Stitcher, coverage
 from salticid.nets.blocks import ResBlock
 from salticid.nets.panorama_unet import Condition
 from salticid.recipes.panorama.model import FusionName, PanoramaModel
 from salticid.recipes.panorama.rigs import batch_rig, views_for
-from salticid.recipes.panorama.score import score, score_baselines, score_seen, summarise
+from salticid.recipes.panorama.score import best_stitch, score, score_baselines, score_seen, summarise
+from salticid.recipes.panorama.settings import LossWeights, Sampler, distances, positive, require
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Sampler:
-    """Euler steps on the time grid linspace(1, 0, steps + 1) ** power."""
-
-    steps: int = 12
-    power: float = 2.0
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What the terms of the training loss count."""
-
-    flow: float = 1.0
-    image: float = 1.0
-    """Squared error of the image head, which draws the panorama from the latent without noise."""
-    kl: float = 1e-6
-    """KL divergence of a view's latent to N(0, 1), summed over the latent (nats)."""
+LITTLE_COVERAGE = 0.9
+"""Share of the sphere below which a rig is remarked on."""
 
 
 class PanoramaRecipe(Recipe):
@@ -53,6 +40,7 @@ class PanoramaRecipe(Recipe):
         height: rows of the panorama; a multiple of 8.
         views, view_size: the rig's number of views and their (square) size; the size is a multiple of 8.
         fusion: `concat_conv` stacks the views' latents as the public code does; `rays` looks through the cameras.
+        concat_norm: whether `concat_conv` ends in GroupNorm·SiLU, as the public code does.
         fusion_distances: metres at which `rays` looks into the views (.inf allowed).
         stitch_distances: metres of the warp-and-blend stitches that guide the decoder; empty: no guide, the
             decoder sees the latent alone.
@@ -72,6 +60,7 @@ class PanoramaRecipe(Recipe):
         views: int = 4,
         view_size: int = 64,
         fusion: FusionName = "rays",
+        concat_norm: bool = False,
         fusion_distances: Sequence[float] = (1.0, 2.5, math.inf),
         stitch_distances: Sequence[float] = (),
         baseline_distances: Sequence[float] = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, math.inf),
@@ -84,12 +73,27 @@ class PanoramaRecipe(Recipe):
         weights: LossWeights = LossWeights(),
     ):
         super().__init__()
-        if view_size % 8:
-            raise ConfigError(f"recipe.view_size: {view_size} is not a multiple of 8")
+        eight = "a multiple of 8, at least 8"
+        require("recipe.height", height, height >= 8 and height % 8 == 0, eight)
+        require("recipe.view_size", view_size, view_size >= 8 and view_size % 8 == 0, eight)
+        require("recipe.views", views, views >= 1, "at least 1")
+        require("recipe.latent", latent, latent >= 1, "at least 1")
+        for name, widths in (("encoder_widths", encoder_widths), ("decoder_widths", decoder_widths)):
+            three = len(widths) == 3 and all(width >= 1 for width in widths)
+            require(f"recipe.{name}", widths, three, "three numbers of channels, one for each halving of the size")
+        require("recipe.fusion_distances", fusion_distances, len(fusion_distances) > 0, "at least one distance")
+        for name, values in (
+            ("fusion_distances", fusion_distances),
+            ("stitch_distances", stitch_distances),
+            ("baseline_distances", baseline_distances),
+        ):
+            require(f"recipe.{name}", values, distances(*values), "metres above 0 (.inf allowed)")
+        require("recipe.residual", residual, positive(residual), "a number above 0")
         self.model = PanoramaModel(
             height,
             views,
             fusion=fusion,
+            concat_norm=concat_norm,
             fusion_distances=fusion_distances,
             stitch_distances=stitch_distances,
             latent=latent,
@@ -110,7 +114,7 @@ class PanoramaRecipe(Recipe):
         return (Phase("flow", ("model",)),)
 
     def check(self, data: Data) -> None:
-        sample = data.train().sample(0, None)
+        sample = first_readable(data.train(), data.val())
         expected = {
             "views": (self.views, 3, self.view_size, self.view_size),
             "panorama": (3, self.height, 2 * self.height),
@@ -123,6 +127,9 @@ class PanoramaRecipe(Recipe):
                 raise ConfigError(f"data: samples have {name} of shape {got}, the recipe expects {shape}")
         self.rig_intrinsics.copy_(sample["intrinsics"])
         self.rig_poses.copy_(sample["poses"])
+        seen = coverage(batch_rig(sample["intrinsics"][None], sample["poses"][None], self.view_size)).solid_angle
+        if seen < LITTLE_COVERAGE:
+            log.warning("the rig sees %.0f %% of the sphere: the rest of the panorama is made up", 100 * seen)
 
     # --- training
 
@@ -168,7 +175,7 @@ class PanoramaRecipe(Recipe):
     def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         views, rig, truth = batch["views"], self.rig(batch), eight_bit(batch["panorama"])
         condition = self.model.condition(views, rig)
-        _, seen = stitch(views, rig, self.model.sphere)
+        seen = Stitcher(rig, self.model.sphere, device=views.device).coverage
         records = score("image-head", eight_bit(condition.estimate), truth)
         for name, panorama in self.generate(condition, batch, seed).items():
             made = eight_bit(panorama)
@@ -181,14 +188,14 @@ class PanoramaRecipe(Recipe):
     def preview(self, batch: Batch, *, seed: int) -> Tensor:
         views, rig = batch["views"], self.rig(batch)
         side_by_side = torch.stack([tile_views(v, self.height) for v in views])
-        blend, _ = stitch(views, rig, self.model.sphere, distance=self.baseline_distances[0])
+        blend, _ = best_stitch(views, rig, batch["panorama"], self.model.sphere, self.baseline_distances)
         made = self.generate(self.model.condition(views, rig), batch, seed)
         columns = [to_bytes(c) for c in (blend, *made.values(), batch["panorama"])]
         return tile(torch.stack([side_by_side.to(columns[0]), *columns], dim=1))
 
     def legend(self) -> str:
         steps = " · ".join(f"model, {n} step{'s' * (n > 1)}" for n in dict.fromkeys((1, self.sampler.steps)))
-        return f"columns: views · warp-and-blend · {steps} · truth"
+        return f"columns: views · warp-and-blend at its best distance · {steps} · truth"
 
     # --- prediction
 

@@ -45,13 +45,24 @@ def score_baselines(
     return records
 
 
+def best_stitch(
+    views: Tensor, rig: Rig, truth: Tensor, sphere: Equirectangular, distances: Sequence[float]
+) -> tuple[Tensor, float]:
+    """Warp-and-blend of a batch at whichever of the distances does best on it by WS-PSNR; the distance."""
+    blends = {distance: stitch(views, rig, sphere, distance=distance)[0] for distance in distances or (math.inf,)}
+    truth = eight_bit(truth)
+    best = max(blends, key=lambda distance: float(ws_psnr(eight_bit(blends[distance]), truth).mean()))
+    return blends[best], best
+
+
 def summarise(records: dict[str, Tensor], distances: Sequence[float]) -> dict[str, float]:
-    """Means over the samples that have a value (a view may leave nothing unseen).
+    """Means over the samples; what a view leaves unseen, over the samples where it leaves something.
 
     Of warp-and-blend, only the single distance that does best by WS-PSNR over all samples, as `metric/stitch`.
     """
-    means = {name: float(values.nanmean()) for name, values in records.items()}
-    means = {name: value for name, value in means.items() if not math.isnan(value)}
+    partial = {name for name, values in records.items() if "_seen/" in name or "_unseen/" in name}
+    means = {name: float(values.nanmean() if name in partial else values.mean()) for name, values in records.items()}
+    means = {name: value for name, value in means.items() if not (name in partial and math.isnan(value))}
     if not distances:
         return means
     best = max(distances, key=lambda distance: means[f"ws_psnr/stitch@{distance:g}"])

@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toys import Denoiser, Duel, Toy, Vectors, settings, train
 
 from salticid.data.source import Data
@@ -9,6 +11,7 @@ from salticid.engine import checkpoint as checkpoints
 from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.ema import EmaConfig
 from salticid.engine.recipe import Phase
+from salticid.engine.report.files import numbers
 from salticid.engine.settings import ValidationConfig
 from salticid.engine.trainer import Trainer
 from salticid.errors import ConfigError, UserError
@@ -262,6 +265,30 @@ def test_the_other_switches(tmp_path):
     assert switched.conv.weight.is_contiguous(memory_format=torch.channels_last)
     for p, q in zip(plain.parameters(), switched.parameters(), strict=True):
         torch.testing.assert_close(p, q)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_follows_the_eager_one(tmp_path, capfd):
+    """Through training, validation and a resumed run; and checkpoints go from one to the other and back."""
+    torch._dynamo.reset()
+    options = {"steps": 12, "checkpoint": CheckpointConfig(every=6, keep_last=9)}
+    train(tmp_path / "eager", Denoiser(dropout=0.0), **options)
+    train(tmp_path / "compiled", Denoiser(dropout=0.0, trouble={5: "SIGTERM"}), compile=True, **options)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
+    status, _ = train(tmp_path / "compiled", Denoiser(dropout=0.0), compile=True, resume=True, **options)
+    assert status == "finished"
+    for kind in ("step", "validation"):
+        one, other = lines(tmp_path / "eager", kind), lines(tmp_path / "compiled", kind)
+        assert len(one) == len(other) > 0
+        for a, b in zip(one, other, strict=True):
+            assert a["step"] == b["step"]
+            a, b = (numbers(line.get("metrics", line)) for line in (a, b))
+            assert a == pytest.approx(b, rel=1e-5)
+    assert "recompile_limit" not in capfd.readouterr().err
+    last = "checkpoints/step-00000012/model.safetensors"
+    weights = [load_file(tmp_path / run / last) for run in ("eager", "compiled")]
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """From a recipe and settings to something that can take steps."""
 
 import torch
+from torch import nn
 
 from salticid.engine.ema import Ema
 from salticid.engine.parallel import Parallel, Ranks, shard
@@ -52,7 +53,14 @@ def _prepare(recipe: Recipe, trainer: TrainerConfig, ranks: Ranks) -> None:
     if trainer.checkpoint_activations:
         recipe.checkpoint_activations()
     if trainer.compile:
-        for block in recipe.blocks():
-            block.compile()
+        _compile(list(recipe.blocks()))
     if ranks.world > 1 and trainer.parallel == "fsdp":
         shard(recipe, ranks)
+
+
+def _compile(blocks: list[nn.Module]) -> None:
+    # Blocks of one class share their code, and with it torch's limit of variants; beyond it they would run uncompiled.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 8 * len(blocks))
+    for block in blocks:
+        block.compile()

@@ -92,6 +92,13 @@ def test_a_best_metric_that_does_not_exist_is_named(tmp_path):
         train(tmp_path, checkpoint=CheckpointConfig(best_metric="psnr"))
 
 
+@pytest.mark.parametrize("name", ["psnr", "ema/psnr"])
+def test_a_dry_run_finds_a_best_metric_that_does_not_exist(tmp_path, name):
+    """Before a long run has lost the steps up to its first validation; also one of an average that has not begun."""
+    with pytest.raises(ConfigError, match=rf"best_metric is {name}; there are error, raw/error"):
+        Trainer(Denoiser(), Toy(), tmp_path / "run", settings(checkpoint=CheckpointConfig(best_metric=name))).dry_run()
+
+
 def test_a_best_average_waits_for_the_average(tmp_path):
     checkpoint = CheckpointConfig(every=100, keep_last=1, best_metric="ema/error", best_mode="min")
     train(tmp_path, checkpoint=checkpoint, validation=ValidationConfig(every_steps=2), ema=EmaConfig(0.5, start=5))

@@ -230,15 +230,26 @@ class Run:
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         config, state = self.settings.checkpoint, self.state
-        name = config.best_metric
-        if name is None or (name.startswith("ema/") and not (state.ema and state.ema.updates)):
+        value = self.score(metrics)
+        if value is None or not config.better(value, state.best["value"] if state.best else None):
             return False
-        if name not in metrics:
+        state.best = {"step": state.step, "metric": config.best_metric, "value": value}
+        return True
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """The metric by which checkpoints are compared; None where it is that of an average that has not begun.
+
+        Raises:
+            ConfigError: there is no metric of that name.
+        """
+        name = self.settings.checkpoint.best_metric
+        if name is None:
+            return None
+        average = self.state.ema
+        waiting = name.startswith("ema/") and not (average and average.updates)
+        if (name.removeprefix("ema/") if waiting else name) not in metrics:
             raise ConfigError(f"checkpoint.best_metric is {name}; there are {', '.join(sorted(metrics))}")
-        better = config.better(metrics[name], state.best["value"] if state.best else None)
-        if better:
-            state.best = {"step": state.step, "metric": name, "value": metrics[name]}
-        return better
+        return None if waiting else metrics[name]
 
     def save(self) -> None:
         """Write a checkpoint of this step, and remove old ones."""

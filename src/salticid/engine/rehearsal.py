@@ -1,6 +1,7 @@
 """`--dry-run`: one of everything on the real settings, and what it costs."""
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -31,7 +32,8 @@ def rehearse(run: Run) -> dict[str, float]:
         figures["step_s"] = _seconds(step, device)
         figures["data_wait"] = run.stopwatch.figures(2, trainer.batch, device)["data_wait"]
     if len(run.val):
-        figures["validation_s"] = _seconds(lambda: run.judge.judge(run.state, limit=run.state.micro_batch), device)
+        judge = partial(run.judge.judge, run.state, limit=run.state.micro_batch)
+        figures["validation_s"] = _seconds(lambda: run.score(judge()), device)
     figures["save_s"] = _seconds(run.save, device)
     found = checkpoints.listing(run.folder)[-1]
     figures["checkpoint_bytes"] = sum(path.stat().st_size for path in found.rglob("*"))

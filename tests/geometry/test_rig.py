@@ -9,7 +9,7 @@ import torch
 from salticid.errors import UserError
 from salticid.geometry import se3
 from salticid.geometry.cameras import UCM, DoubleSphere, Equirectangular, KannalaBrandt, Pinhole
-from salticid.geometry.rig import Rig, load_rig, save_rig
+from salticid.geometry.rig import Rig, load_rig, save_rig, ucm_intrinsics
 
 OWN = """
 format: salticid-rig
@@ -75,6 +75,38 @@ def test_a_ring_looks_round_to_the_right_and_outwards() -> None:
     torch.testing.assert_close(rig.poses[:, :3, 3], expected * 0.5, atol=1e-6, rtol=0)
     assert (rig.poses[:, 1, 1] == 1).all()  # all upright
     assert rig.resized(16, 16).cameras[0].fx == 8.0
+
+
+@pytest.mark.parametrize("inverse_distance", [0.0, 0.4, 2.0])
+def test_points_along_the_rigs_rays_are_where_the_inverse_pose_moves_them(inverse_distance: float) -> None:
+    """Against a linear solver, one rig for each sample; the same under autocast."""
+    ring = Rig.ring(3, UCM.centred(8, 8, 4.0, xi=0.9), radius=0.15)
+    rotations = se3.axis_angle_to_matrix(0.3 * torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0)))
+    rig = Rig(ring.cameras, se3.compose(ring.poses, se3.pose(rotations)), ring.names)
+    rays, _ = Equirectangular(4, 8).rays()
+    # (ray, q) is the point ray / q in homogeneous coordinates.
+    points = torch.cat((rays, torch.full((4, 8, 1), inverse_distance)), dim=-1).double()
+    for index in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            made = rig.points(index, rays, inverse_distance)
+        assert made.dtype == torch.float32
+        for i in range(2):
+            moved = torch.linalg.solve(rig.poses[i, index].double(), points.reshape(-1, 4).T).T.reshape(4, 8, 4)
+            torch.testing.assert_close(made[i].double(), moved[..., :3], atol=2e-6, rtol=0)
+    assert ring.points(0, rays).shape == (1, 4, 8, 3)
+
+
+def test_intrinsics_of_ucm_cameras() -> None:
+    cameras = UCM(8, 10, 4.0, 5.0, 4.5, 3.5, 0.9), UCM(8, 10, 4.1, 5.1, 4.6, 3.6, torch.tensor(1.2), max_angle=1.0)
+    rig = Rig(cameras, torch.eye(4).expand(2, 4, 4), ("left", "right"))
+    expected = torch.tensor([[4.0, 5.0, 4.5, 3.5, 0.9], [4.1, 5.1, 4.6, 3.6, 1.2]])
+    assert torch.equal(ucm_intrinsics(rig), expected)
+    for camera in (
+        DoubleSphere.centred(8, 10, 4.0, xi=0.1, alpha=0.5),
+        UCM.centred(8, 10, 4.0, xi=torch.tensor([0.9, 0.8])),
+    ):
+        with pytest.raises(ValueError, match=r"'yaw0' is .*; expected a UCM with plain numbers"):
+            ucm_intrinsics(Rig.ring(1, camera))
 
 
 def test_our_own_format(tmp_path: Path) -> None:

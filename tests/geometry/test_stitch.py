@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from salticid.errors import UserError
 from salticid.geometry import se3
 from salticid.geometry.cameras import UCM, DoubleSphere, Equirectangular, KannalaBrandt, Lens, Pinhole, pixel_grid
 from salticid.geometry.rig import Rig
@@ -125,17 +126,34 @@ def test_a_rig_with_baselines_agrees_at_the_stitching_distance() -> None:
     assert errors[0] * 5 < errors[1] < errors[2]
 
 
+@pytest.mark.parametrize("distance", [0.0, -2.0, math.nan, -math.inf])
+def test_distances_that_are_not_above_zero_are_refused(distance: float) -> None:
+    with pytest.raises(UserError, match=f"distance is {distance}; expected metres above 0, or inf"):
+        Stitcher(Rig.ring(2, FISHEYE), Equirectangular(8, 16), distance=distance)
+
+
+def test_a_panoramic_camera_has_no_seam() -> None:
+    """Half a pixel of the camera, and the seam, from every column of the panorama."""
+    columns = torch.cos(torch.arange(32) * (2 * math.pi / 32)).expand(1, 1, 16, 32)
+    pose = se3.pose(se3.yaw_pitch_roll(torch.tensor([math.pi / 32])))
+    stitched, seen = stitch([columns], Rig((Equirectangular(16, 32),), pose, ("all",)), Equirectangular(16, 32))
+    assert bool((seen == 1).all())
+    between = (columns + columns.roll(1, dims=-1)) / 2
+    torch.testing.assert_close(stitched[..., 1:-1, :], between[..., 1:-1, :], atol=1e-4, rtol=0)
+
+
 def test_intrinsics_and_poses_may_differ_within_a_batch() -> None:
     target = Equirectangular(32, 64)
     images = torch.rand(2, 4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     f = torch.tensor([9.0, 10.0])
     jitter = se3.pose(se3.yaw_pitch_roll(torch.tensor([0.05, -0.1])))[:, None]
     base = Rig.ring(4, UCM.centred(24, 24, 9.0, xi=0.9))
-    rig = Rig((UCM.centred(24, 24, f, xi=0.9),) * 4, se3.compose(base.poses[None], jitter), base.names)
+    xi = torch.tensor([0.9, 0.8])
+    rig = Rig((UCM.centred(24, 24, f, xi=xi),) * 4, se3.compose(base.poses[None], jitter), base.names)
     out, seen = stitch(images, rig, target)
     assert seen.shape == (2, 1, 32, 64)
     for i in range(2):
-        single = Rig((UCM.centred(24, 24, float(f[i]), xi=0.9),) * 4, rig.poses[i], base.names)
+        single = Rig((UCM.centred(24, 24, float(f[i]), xi=float(xi[i])),) * 4, rig.poses[i], base.names)
         one, mask = stitch(images[i : i + 1], single, target)
         torch.testing.assert_close(out[i], one[0], atol=1e-4, rtol=0)
         assert torch.equal(seen[i], mask[0])
@@ -179,6 +197,14 @@ def test_double_sphere_photograph_equals_that_of_its_library(picture, sample_dat
     assert correlation(equirectangular[front], picture(folder + "equirect.jpg")[front]) > 0.98
     perspective, _ = resample(image, camera, Pinhole.centred(512, 512, 128.0))
     assert correlation(perspective, picture(folder + "perspective.jpg")) > 0.99
+
+
+@pytest.mark.gpu
+def test_coverage_is_measured_where_the_rig_is() -> None:
+    rig = Rig.ring(3, UCM.centred(64, 64, torch.tensor([30.0]), xi=0.9))
+    seen, expected = coverage(rig.to("cuda"), 64), coverage(rig, 64)
+    assert seen.views.is_cuda
+    assert seen.solid_angle == pytest.approx(expected.solid_angle, abs=1e-3)
 
 
 @pytest.mark.gpu

@@ -1,10 +1,14 @@
 """The panorama networks: shapes, and the symmetries that the sphere demands of them."""
 
+import math
+
 import pytest
 import torch
 
-from salticid.geometry.cameras import UCM
+from salticid.geometry import se3
+from salticid.geometry.cameras import UCM, Equirectangular, pixel_grid
 from salticid.geometry.rig import Rig
+from salticid.geometry.stitch import look_from
 from salticid.nets.blocks import Conv, ResBlock, TimeEmbedding
 from salticid.nets.fusion import ConcatConv, RayFusion
 from salticid.nets.kl_encoder import DiagonalGaussian, KLEncoder
@@ -100,6 +104,42 @@ def test_ray_fusion_takes_any_number_of_views_and_says_where_it_saw_nothing():
     fusion(latents, front, 16, 32).sum().backward()
     assert latents.grad is not None
     assert latents.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("jittered", [False, True])
+def test_rays_look_where_the_stitch_looks(jittered, autocast):
+    """A latent of its own pixel coordinates tells where it was read; so do a linear solver and the camera."""
+    batch, distances = 3, (math.inf, 2.0, 0.5)
+    rig = ring(0.15)
+    if jittered:
+        turns = se3.pose(se3.axis_angle_to_matrix(0.2 * torch.randn(batch, 4, 3)))
+        camera = UCM.centred(64, 64, f=torch.tensor([17.0, 18.0, 19.0]), xi=torch.tensor([0.8, 0.9, 1.0]))
+        rig = Rig((camera,) * 4, se3.compose(rig.poses, turns), rig.names)
+    fusion = RayFusion(2, inverse_distances=tuple(1 / d for d in distances))
+    latent = pixel_grid(8, 8).permute(2, 0, 1).expand(batch, -1, -1, -1)
+    rays, _ = Equirectangular(8, 16).rays()
+    for i in range(4):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found, seen = fusion.look(latent, rig, i, 8, 16)
+        assert found.dtype == torch.float32
+        covered = torch.zeros(batch, 8, 16, dtype=torch.bool)
+        for distance, read in zip(distances, found.unflatten(1, (3, 6)).unbind(1), strict=True):
+            pixels, weight = look_from(rig.resized(8, 8), i, rays, distance)
+            to_rig = rig.poses[..., i, :, :].double().reshape(-1, 1, 1, 4, 4)
+            homogeneous = torch.cat((rays, torch.full((8, 16, 1), 1 / distance)), dim=-1).double()
+            points = torch.linalg.solve(to_rig, homogeneous[..., None])[..., :3, 0]
+            moved, valid = rig.cameras[i].resized(8, 8).project(points)
+            torch.testing.assert_close(pixels[valid], moved[valid].float(), atol=1e-4, rtol=0)
+            assert torch.equal(weight > 0, valid)
+            inside = valid.expand(batch, 8, 16)
+            expected = pixels.clamp(0, 7).expand(batch, 8, 16, 2)
+            torch.testing.assert_close(read[:, :2].permute(0, 2, 3, 1)[inside], expected[inside], atol=1e-4, rtol=0)
+            direction = (points / points.norm(dim=-1, keepdim=True)).float().expand(batch, 8, 16, 3)
+            torch.testing.assert_close(read[:, 2:5].permute(0, 2, 3, 1)[inside], direction[inside], atol=1e-5, rtol=0)
+            assert torch.equal(read[:, 5] > 0, inside)
+            covered |= inside
+        assert torch.equal(seen[:, 0], covered)
 
 
 def test_concat_conv_has_the_public_shape():

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from salticid.errors import UserError
 from salticid.geometry import calibration
-from salticid.geometry.cameras import Camera
-from salticid.geometry.se3 import pose, yaw_pitch_roll
+from salticid.geometry.cameras import UCM, Camera
+from salticid.geometry.se3 import inverse, pose, rotate, yaw_pitch_roll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -50,6 +50,21 @@ class Rig:
     def to(self, device: torch.device | str) -> Self:
         return replace(self, cameras=tuple(c.to(device) for c in self.cameras), poses=self.poses.to(device))
 
+    def points(
+        self, index: int, rays: "Float[Tensor, 'h w 3']", inverse_distance: float = 0.0
+    ) -> "Float[Tensor, 'b h w 3']":
+        """Points along `rays` of the rig's frame as camera `index` has them in its own frame, up to scale; b is 1
+        unless the rig holds one camera or pose for each sample. In the precision of `rays` even under autocast.
+
+        A point at distance 1/q (metres) along a ray lies at R⁻¹(ray − q·t) up to scale, R and t being the camera's
+        pose, so infinity, q = 0, is no special case.
+        """
+        to_rig = self.poses[..., index, :, :]
+        batch = torch.broadcast_shapes((1,), self.cameras[index].batch_shape, to_rig.shape[:-2])
+        to_camera = inverse(to_rig).to(rays).expand(*batch, 4, 4)
+        directions = rotate(to_camera, rays.expand(*batch, *rays.shape))
+        return directions + inverse_distance * to_camera[:, None, None, :3, 3]
+
     def check_images(self, sizes: Sequence[tuple[int, int]], *, source: str = "images") -> None:
         """Refuse images that are not the rig's: `sizes` holds (height, width) of each, in the rig's order.
 
@@ -64,6 +79,19 @@ class Rig:
                     f"{source}: the image of camera {name!r} is {height}×{width} (height × width), "
                     f"but the rig says {camera.height}×{camera.width}"
                 )
+
+
+def ucm_intrinsics(rig: Rig) -> "Float[Tensor, 'n 5']":
+    """fx, fy, cx, cy (pixels) and ξ of a rig's UCM cameras, float32.
+
+    Raises:
+        ValueError: a camera is of another model, or holds one value for each sample.
+    """
+    for name, camera in zip(rig.names, rig.cameras, strict=True):
+        if not isinstance(camera, UCM) or camera.batch_shape:
+            raise ValueError(f"camera {name!r} is {camera}; expected a UCM with plain numbers")
+    names = ("fx", "fy", "cx", "cy", "xi")
+    return torch.tensor([[float(camera.parameters[name]) for name in names] for camera in rig.cameras])
 
 
 def load_rig(path: str | Path) -> Rig:

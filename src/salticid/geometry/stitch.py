@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from salticid.errors import UserError
 from salticid.geometry.cameras import Camera, Equirectangular, Lens
+from salticid.geometry.lens import fit
 from salticid.geometry.rig import Rig
-from salticid.geometry.se3 import inverse, rotate
 from salticid.geometry.warp import sample
 
 if TYPE_CHECKING:
@@ -35,10 +36,17 @@ class Stitcher:
         device: torch.device | str | None = None,
     ) -> None:
         """`distance`, metres from the rig's centre, is where the views agree: views from different places cannot
-        agree everywhere."""
+        agree everywhere.
+
+        Raises:
+            UserError: `distance` is not above 0.
+        """
+        if not distance > 0:
+            raise UserError(f"distance is {distance}; expected metres above 0, or inf")
         self.target = target
         rays, _ = target.rays(device)
         seen = [look_from(rig, i, rays, distance) for i in range(len(rig))]
+        self.wraps = [isinstance(camera, Equirectangular) for camera in rig.cameras]
         self.pixels = [pixels for pixels, _ in seen]
         """For each view (1 or b, h, w, 2)."""
         weights = torch.stack([weight for _, weight in seen], dim=1)
@@ -48,7 +56,10 @@ class Stitcher:
 
     def __call__(self, images: "Sequence[Float[Tensor, 'b c h w']]") -> "Float[Tensor, 'b c h w']":
         """The panorama of views in the rig's order; pixels that no view sees have the mean colour of the others."""
-        views = [sample(image, pixels) for image, pixels in zip(images, self.pixels, strict=True)]
+        views = [
+            sample(image, pixels, wrap=wrap)
+            for image, pixels, wrap in zip(images, self.pixels, self.wraps, strict=True)
+        ]
         panorama = (torch.stack(views, dim=1) * self.weights[:, :, None]).sum(dim=1)
         share = self.coverage.mean(dim=(-2, -1), keepdim=True).clamp(min=_EPSILON)
         mean = panorama.mean(dim=(-2, -1), keepdim=True) / share
@@ -58,12 +69,7 @@ class Stitcher:
 def look_from(rig: Rig, index: int, rays: "Float[Tensor, 'h w 3']", distance: float) -> tuple[Tensor, Tensor]:
     """Where view `index` sees points at `distance` along the rig's rays, pixels (b, h, w, 2), and with which
     weight (b, h, w); b is 1 unless the rig holds one camera or pose for each sample."""
-    camera, pose = rig.cameras[index], rig.poses[..., index, :, :]
-    batch = torch.broadcast_shapes((1,), camera.batch_shape, pose.shape[:-2])
-    to_camera = inverse(pose).to(rays).expand(*batch, 4, 4)
-    points = rotate(to_camera, rays.expand(*batch, *rays.shape))
-    if math.isfinite(distance):
-        points = points + to_camera[:, None, None, :3, 3] / distance
+    camera, points = rig.cameras[index], rig.points(index, rays, 1 / distance)
     pixels, valid = camera.project(points)
     return pixels, window(camera, points, pixels) * valid
 
@@ -74,7 +80,7 @@ def window(camera: Camera, points: Tensor, pixels: Tensor) -> Tensor:
     weight = _bump((x + 0.5) / camera.width * 2 - 1) * _bump((y + 0.5) / camera.height * 2 - 1)
     if isinstance(camera, Lens):
         angle = torch.acos((points[..., 2] / torch.linalg.vector_norm(points, dim=-1)).clamp(-1, 1))
-        weight = weight * _bump(angle / camera.limit)
+        weight = weight * _bump(angle / fit(camera.limit, angle))
     # Whatever is seen counts, however little: the border itself is covered.
     return weight + _EPSILON
 
@@ -115,9 +121,10 @@ class Coverage:
 def coverage(rig: Rig, height: int = 256) -> Coverage:
     """What the cameras of `rig` see of things far away, measured on a grid of `height` × 2·`height`."""
     sphere = Equirectangular(height, 2 * height)
-    rays, _ = sphere.rays()
+    device = rig.poses.device
+    rays, _ = sphere.rays(device)
     views = torch.stack([look_from(rig, i, rays, math.inf)[1][0] > 0 for i in range(len(rig))]).sum(dim=0)
     mask = views > 0
-    area = torch.cos((torch.arange(height, dtype=torch.float64) + 0.5) / height * math.pi - math.pi / 2)
+    area = torch.cos((torch.arange(height, dtype=torch.float64, device=device) + 0.5) / height * math.pi - math.pi / 2)
     solid_angle = float((mask.double().mean(dim=1) * area).sum() / area.sum())
     return Coverage(views, mask, solid_angle, float(mask.double().mean()))

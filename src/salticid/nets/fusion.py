@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from salticid.geometry.cameras import Equirectangular
 from salticid.geometry.rig import Rig
-from salticid.geometry.se3 import inverse
 from salticid.geometry.warp import sample
 from salticid.nets.blocks import Conv, ResBlock, group_norm
 
@@ -78,17 +77,12 @@ class RayFusion(nn.Module):
 
     def look(self, latent: Tensor, rig: Rig, index: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """What view `index` shows along the panorama's rays: features (B, F, H, W), and whether it sees them
-        at any distance (B, 1, H, W).
-
-        A point at distance 1/q along the ray lies at R⁻¹(ray − q·t) up to scale, so infinity is no special case.
-        """
+        at any distance (B, 1, H, W). The looking is done in float32, whatever autocast says."""
         rays, _ = Equirectangular(height, width).rays(latent.device)
         camera = rig.cameras[index].resized(*latent.shape[-2:])
-        to_camera = inverse(rig.poses[..., index, :, :]).reshape(-1, 1, 1, 4, 4)
-        directions = (to_camera[..., :3, :3] @ rays[..., None])[..., 0]
         found, seen = [], []
         for inverse_distance in self.inverse_distances:
-            points = directions + inverse_distance * to_camera[..., :3, 3]
+            points = rig.points(index, rays, inverse_distance)
             pixels, valid = camera.project(points)
             mask = valid[:, None].float().expand(len(latent), -1, -1, -1)
             pixels = pixels.expand(len(latent), -1, -1, -1)

@@ -1,6 +1,7 @@
 """The panorama recipe: its maths in closed form, its independence of batches, its refusals, its predictions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -295,6 +296,11 @@ def test_prediction_needs_weights_that_know_their_rig(pictures, tmp_path):
         recipe().predict(pictures, tmp_path / "pano.png", rig=tmp_path / "rig.yaml")
 
 
+def circled(rig, max_angle):
+    """The rig's cameras with an image circle that ends at `max_angle`."""
+    return tuple(replace(camera, max_angle=max_angle) for camera in rig.cameras)
+
+
 def test_the_trained_rigs_pictures_are_used_as_they_are(data):
     sample = data.val().sample(0, None)
     rig, numbers = data.rig, (sample["intrinsics"], sample["poses"])
@@ -303,6 +309,8 @@ def test_the_trained_rigs_pictures_are_used_as_they_are(data):
     torch.testing.assert_close(views_for(list(sample["views"]), rig, *numbers, 32, math.inf), sample["views"])
     assert not same_rig(Rig.ring(4, UCM.centred(32, 32, f=12.0, xi=0.9)), *numbers, 32)
     assert not same_rig(Rig.ring(3, rig.cameras[0]), *numbers, 32)
+    assert same_rig(Rig(circled(rig, math.radians(175)), rig.poses, rig.names), *numbers, 32)
+    assert not same_rig(Rig(circled(rig, math.radians(90)), rig.poses, rig.names), *numbers, 32)
 
 
 def test_views_of_another_rig_are_rendered_through_a_stitch(data):

@@ -6,7 +6,7 @@ from torch import Generator
 from salticid.data.source import Data, Sample, Source
 from salticid.errors import ConfigError
 from salticid.geometry.cameras import UCM, Equirectangular
-from salticid.geometry.rig import Rig
+from salticid.geometry.rig import Rig, ucm_intrinsics
 from salticid.world.make import make_scene
 from salticid.world.render import render_many
 
@@ -86,9 +86,7 @@ class _Scenes(Source):
 
     def __init__(self, data: WorldPanoramas, split: str, count: int) -> None:
         self.data, self.split, self.count = data, split, count
-        camera = data.camera
-        intrinsics = torch.tensor([camera.fx, camera.fy, camera.cx, camera.cy, camera.xi])
-        self.intrinsics = intrinsics.repeat(len(data.rig), 1)
+        self.intrinsics = ucm_intrinsics(data.rig)
 
     def __len__(self) -> int:
         return self.count

@@ -1,13 +1,11 @@
 """From the numbers in a batch to rigs, and from any rig to the one that a model was trained on."""
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.geometry.cameras import UCM, Equirectangular
-from salticid.geometry.rig import Rig
+from salticid.geometry.rig import Rig, ucm_intrinsics
 from salticid.geometry.stitch import Stitcher
 from salticid.geometry.views import views_from_panorama
 
@@ -24,12 +22,6 @@ def batch_rig(intrinsics: Tensor, poses: Tensor, size: int) -> Rig:
     return Rig(cameras, poses, tuple(f"view {i}" for i in range(count)))
 
 
-def ucm_intrinsics(rig: Rig) -> Tensor:
-    """(N, 5): fx, fy, cx, cy, ξ of the rig's UCM cameras."""
-    names = ("fx", "fy", "cx", "cy", "xi")
-    return torch.tensor([[float(camera.parameters[name]) for name in names] for camera in rig.cameras])
-
-
 def views_for(
     pictures: list[Tensor], rig: Rig, intrinsics: Tensor, poses: Tensor, size: int, distance: float
 ) -> Tensor:
@@ -43,16 +35,23 @@ def views_for(
         return torch.cat([F.interpolate(picture[None], (size, size), mode="area") for picture in pictures])
     sphere = Equirectangular(8 * size, 16 * size)
     panorama = Stitcher(rig, sphere, distance=distance)([picture[None] for picture in pictures])[0]
-    cameras = tuple(UCM(size, size, *row) for row in intrinsics.tolist())
-    trained = Rig(cameras, poses, tuple(str(i) for i in range(len(cameras))))
-    return views_from_panorama(panorama, trained)
+    cameras = _cameras(intrinsics, size)
+    return views_from_panorama(panorama, Rig(cameras, poses, tuple(str(i) for i in range(len(cameras)))))
+
+
+def _cameras(intrinsics: Tensor, size: int) -> tuple[UCM, ...]:
+    return tuple(UCM(size, size, *row) for row in intrinsics.tolist())
 
 
 def same_rig(rig: Rig, intrinsics: Tensor, poses: Tensor, size: int, tolerance: float = 1e-3) -> bool:
-    """Whether `rig`, its images reduced to size² pixels, has the given UCM cameras in the given places."""
-    if len(rig) != len(intrinsics) or not all(isinstance(camera, UCM) for camera in rig.cameras):
+    """Whether `rig`, its images reduced to size² pixels, has the given UCM cameras in the given places, with image
+    circles that end no earlier and no later."""
+    cameras = [camera for camera in rig.cameras if isinstance(camera, UCM)]
+    if len(rig) != len(intrinsics) or len(cameras) != len(rig):
         return False
-    reduced = replace(rig, cameras=tuple(camera.resized(size, size) for camera in rig.cameras))
-    return torch.allclose(ucm_intrinsics(reduced), intrinsics, rtol=tolerance) and torch.allclose(
-        rig.poses.float(), poses, atol=tolerance
+    limits, trained = ([camera.limit for camera in each] for each in (cameras, _cameras(intrinsics, size)))
+    return (
+        torch.allclose(ucm_intrinsics(rig.resized(size, size)), intrinsics, rtol=tolerance)
+        and torch.allclose(rig.poses.float(), poses, atol=tolerance)
+        and torch.allclose(torch.tensor(limits), torch.tensor(trained), atol=tolerance)
     )

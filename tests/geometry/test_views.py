@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.errors import UserError
@@ -91,5 +92,15 @@ def test_shrinking_goes_on_around_the_seam() -> None:
     small = shrink_panorama(panorama, 16, 32)
     rolled = shrink_panorama(panorama.roll(40, dims=-1), 16, 32)
     torch.testing.assert_close(rolled, small.roll(10, dims=-1), atol=1e-6, rtol=0)
+    # At any ratio: as the middle of three panoramas side by side.
+    for old, height, width in ((512, 43, 170), (128, 64, 127), (128, 10, 1)):
+        panorama = torch.rand(3, old // 2, old, generator=torch.Generator().manual_seed(1))
+        wide = F.interpolate(panorama.repeat(1, 1, 3)[None], (height, 3 * width), mode="bilinear", antialias=True)
+        expected = wide[0, ..., width : 2 * width]
+        torch.testing.assert_close(shrink_panorama(panorama, height, width), expected, atol=5e-5, rtol=0)
+        grey = (panorama * 255).byte()
+        torch.testing.assert_close(shrink_panorama(grey, height, width) / 255, expected, atol=1.01 / 255 * 2, rtol=0)
+    with pytest.raises(ValueError, match="64×128 cannot be shrunk to 64×129"):
+        shrink_panorama(panorama, 64, 129)
     smooth = smooth_panorama(64)
     assert (shrink_panorama(smooth, 16, 32) - shrink(smooth[None], 16, 32)[0]).abs().max() < 0.1

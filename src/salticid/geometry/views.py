@@ -100,19 +100,28 @@ def prefilter_factor(rig: Rig, height: int) -> int:
 
 
 def shrink_panorama(panorama: "Float[Tensor, '3 h w']", height: int, width: int) -> Tensor:
-    """The panorama resized with an antialiasing (triangle) filter that goes on around its seam; uint8 stays uint8."""
+    """The panorama resized with an antialiasing (triangle) filter that goes on around its seam; uint8 stays uint8.
+
+    Raises:
+        ValueError: `height` × `width` is larger than the panorama.
+    """
     old_height, old_width = panorama.shape[-2:]
     if (height, width) == (old_height, old_width):
         return panorama
+    if height > old_height or width > old_width:
+        raise ValueError(f"a panorama of {old_height}×{old_width} cannot be shrunk to {height}×{width}")
 
     def resize(image: Tensor, columns: int) -> Tensor:
         return F.interpolate(image[None], (height, columns), mode="bilinear", antialias=True)[0]
 
     shrunk = resize(panorama, width)
+    # The filter reaches over the seam in the outermost columns alone: these again, each from its neighbourhood.
     ratio = old_width / width
-    if ratio.is_integer() and width >= 4:
-        # The column on either side of the seam again, in a strip across it.
-        margin = 2 * int(ratio)
-        strip = resize(torch.cat((panorama[..., -margin:], panorama[..., :margin]), dim=-1), 4)
-        shrunk[..., -1], shrunk[..., 0] = strip[..., 1], strip[..., 2]
+    reach = math.ceil(1.5 * ratio)
+    nearby = torch.arange(-reach, reach)
+    weights = (1 - abs(nearby - (ratio - 1) / 2) / ratio).clamp(min=0)
+    weights = torch.stack((weights, weights.flip(0))) / weights.sum()
+    strip = panorama.index_select(-1, nearby % old_width)
+    ends = resize((strip[..., None, :] * weights).sum(dim=-1), 2)
+    shrunk[..., [0, -1]] = ends if panorama.is_floating_point() else ends.round().to(panorama.dtype)
     return shrunk

@@ -46,8 +46,6 @@ class Run:
     ) -> None:
         """`micro_batch`: samples at a time, by the word of the first rank; None: all of a rank."""
         trainer = settings.trainer
-        if trainer.batch % ranks.world:
-            raise ConfigError(f"trainer.batch is {trainer.batch}; it must be a multiple of the {ranks.world} ranks")
         self.recipe, self.settings, self.log, self.config = recipe, settings, log, config
         self.ranks, self.stop, self.stopping = ranks, stop, False
         self.folder = directory / "checkpoints"

@@ -115,6 +115,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def world_size() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 @contextmanager
 def joined(device: torch.device, timeout: float) -> Iterator[Ranks]:
     """The ranks of this run: those that torchrun started, or this process alone.
@@ -125,13 +130,13 @@ def joined(device: torch.device, timeout: float) -> Iterator[Ranks]:
     Raises:
         RankLost: in place of torch's error when another rank went away.
     """
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = world_size()
     if world == 1:
         yield Ranks(device)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
         yield Ranks(device, dist.get_rank(), world)
         dist.barrier()  # without it, a rank that leaves early can break another's last exchange
     except Exception as error:
@@ -139,7 +144,8 @@ def joined(device: torch.device, timeout: float) -> Iterator[Ranks]:
             raise RankLost(f"another rank is gone or silent for {timeout:.0f} s ({_first_line(error)})") from error
         raise
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def connection_lost(error: BaseException) -> bool:

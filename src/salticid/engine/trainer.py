@@ -12,7 +12,7 @@ from salticid.data.source import Data
 from salticid.engine import microbatch
 from salticid.engine.log import LogConfig, RunLog
 from salticid.engine.loop import Run, Status
-from salticid.engine.parallel import Ranks, joined, pick_device
+from salticid.engine.parallel import Ranks, joined, pick_device, world_size
 from salticid.engine.recipe import Recipe
 from salticid.engine.rehearsal import rehearse
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
@@ -36,6 +36,9 @@ class Trainer:
             ConfigError: the settings, the recipe and the data do not fit; nothing has been written.
         """
         settings.check()
+        # Told before the ranks join: one that leaves while another still connects would break it.
+        if settings.trainer.batch % (world := world_size()):
+            raise ConfigError(f"trainer.batch is {settings.trainer.batch}; it must be a multiple of the {world} ranks")
         recipe.check(data)
         parameters_by_phase(recipe)
         if settings.trainer.checkpoint_activations:
@@ -95,7 +98,7 @@ class Trainer:
             return None if wanted == "auto" else wanted
         found = microbatch.recall(directory) if known else None
         if found is None:
-            world = int(os.environ.get("WORLD_SIZE", 1))
+            world = world_size()
             found = microbatch.find(self.recipe, self.data.train(), self.settings, device, world)
             microbatch.remember(directory, found)
         return found

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -62,6 +64,8 @@ def test_views_are_what_the_stated_cameras_see():
         ({"views": 0}, "data.views is 0"),
         ({"radius": 2.0}, "data.radius is 2.0 m; expected 0 to 0.4"),
         ({"focal": -1.0}, "data.focal is -1.0"),
+        ({"focal": math.inf}, "data.focal is inf"),
+        ({"xi": math.inf}, "data.xi inf"),
     ],
 )
 def test_impossible_rigs_are_refused(arguments, message):

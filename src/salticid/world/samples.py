@@ -1,5 +1,7 @@
 """The embedded data set of the panorama recipe: rigs of fisheye cameras in procedural scenes."""
 
+import math
+
 import torch
 from torch import Generator
 
@@ -66,8 +68,8 @@ class WorldPanoramas(Data):
                 raise ConfigError(f"data.{key} is {value}; expected at least 1")
         if not 0 <= radius <= 0.4:
             raise ConfigError(f"data.radius is {radius} m; expected 0 to 0.4, which scenes keep clear")
-        if not (focal > 0 and xi >= 0):
-            raise ConfigError(f"data.focal is {focal} and data.xi {xi}; expected focal > 0 and xi ≥ 0")
+        if not (0 < focal < math.inf and 0 <= xi < math.inf):
+            raise ConfigError(f"data.focal is {focal} and data.xi {xi}; expected finite focal > 0 and xi ≥ 0")
         self.seed, self.train_scenes, self.val_scenes = seed, train_scenes, val_scenes
         self.supersample = supersample
         self.panorama = Equirectangular(height, 2 * height)

@@ -1,10 +1,13 @@
 """From tensors to pictures that a person looks at."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from salticid.errors import UserError
 
 
 def to_bytes(image: Tensor) -> Tensor:
@@ -34,10 +37,31 @@ def fit(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 picture (3, H, W); the file appears complete or not at all."""
+    """Write a uint8 picture (3, H, W); the file appears complete or not at all.
+
+    Raises:
+        UserError: `path` is a folder or cannot be written.
+    """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(aside, format="PNG")
-    aside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(aside, format="PNG")
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def check_png_path(path: Path) -> None:
+    """Refuse early what `save_png` could not write, or what would not be what its name says.
+
+    Raises:
+        UserError: the name does not end in .png, or is that of a folder.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: pictures are written as PNG; expected a name that ends in .png")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; expected the name of a picture file")

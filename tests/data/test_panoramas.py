@@ -1,16 +1,18 @@
-"""The panorama folder reader: what it takes, what it leaves out and says so, and how it splits by scene."""
+"""The panorama folder reader: what it takes, what it leaves out and says so, and what its samples hold."""
 
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from salticid.data.readers.panoramas import DecodedCache, PanoramaFolder, RigJitter
-from salticid.data.readers.pictures import read_picture, tone_map
+from salticid.data.readers.jitter import RigJitter, jittered
+from salticid.data.readers.panoramas import PanoramaFolder
 from salticid.errors import ConfigError, UnreadableSample
-from salticid.geometry.cameras import Equirectangular
+from salticid.geometry.cameras import UCM, Equirectangular
+from salticid.geometry.rig import Rig
 
 
 def rainbow(height, seed=0):
@@ -60,6 +62,13 @@ def test_scenes_can_be_kept_out_by_name_and_misnamed_ones_are_refused(folder):
         reader(folder, val_scenes=["place99"])
 
 
+@pytest.mark.parametrize(("share", "empty"), [(0.0, "val_files"), (1.0, "train_files")])
+def test_all_scenes_may_lie_on_one_side(folder, share, empty):
+    data = reader(folder, val_share=share)
+    assert getattr(data, empty) == []
+    assert len(data.train()) + len(data.val()) == 12
+
+
 def test_a_scene_can_be_a_folder_or_a_pattern(folder):
     assert {p.parent.name for p in reader(folder, scene="folder", val_scenes=["up"]).val_files} == {"up"}
     by_number = reader(folder, scene=r"place(?P<scene>\d)", val_scenes=["4"])
@@ -82,6 +91,25 @@ def test_files_that_do_not_fit_are_named_and_counted(folder, caplog):
 def test_excluded_files_are_not_looked_at(folder):
     (folder / "up" / "mask.png").write_bytes(b"")
     assert reader(folder, exclude=["*mask*"]).skipped == {}
+
+
+def test_an_exclusion_that_matches_nothing_is_said(folder, caplog):
+    reader(folder, exclude=["up/*", "masks/*"])
+    assert "'masks/*'" in caplog.text
+    assert "'up/*'" not in caplog.text
+    with pytest.raises(ConfigError, match=r"data\.exclude: a pattern is empty"):
+        reader(folder, exclude=[""])
+
+
+def test_a_name_that_is_not_utf8_is_skipped_and_named(folder):
+    try:
+        write(folder / os.fsdecode(b"caf\xe9.png"), rainbow(64))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    data = reader(folder)
+    assert set(data.skipped) == {r"caf\udce9.png"}
+    assert "not UTF-8" in data.skipped[r"caf\udce9.png"]
+    assert len(data.files) == 12
 
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
@@ -146,31 +174,32 @@ def test_the_front_view_sees_the_middle_of_the_panorama(folder):
     torch.testing.assert_close(centre_of_view, centre_of_panorama, atol=0.02, rtol=0)
 
 
-def test_the_cache_keeps_to_its_limit_and_forgets_the_oldest(folder):
-    cache = DecodedCache(limit=2 * 3 * 32 * 64, height=32)
-    paths = sorted((folder / "up").iterdir())
-    first = cache.read(paths[0])
-    assert cache.read(paths[0]) is first
-    for path in paths:
-        cache.read(path)
-    assert list(cache.pictures) == paths[-2:]
-    assert cache.size == 2 * 3 * 32 * 64
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "height": [0, -1],
+        "view_size": [0],
+        "views": [0],
+        "source_height": [-1],
+        "cache_mb": [-1],
+        "focal": [0.0, -5.0, math.nan, math.inf],
+        "xi": [-0.1, math.nan, math.inf],
+        "val_share": [-0.1, 1.1, math.nan],
+        "gain": [-0.1, 1.1, math.nan],
+        "jitter.xi": [-0.1, 1.0, math.nan],
+        "jitter.focal": [-0.1, math.nan, math.inf],
+        "jitter.rotation": [-1.0, math.nan, math.inf],
+    }.items(),
+)
+def test_values_out_of_range_are_refused(folder, key, values):
+    name, _, field = key.partition(".")
+    for value in values:
+        with pytest.raises(ConfigError, match=rf"^data\.{key} is {value}; expected "):
+            reader(folder, **{name: RigJitter(**{field: value}) if field else value})
 
 
-def test_radiance_is_tone_mapped(tmp_path):
-    cv2 = pytest.importorskip("cv2")
-    radiance = np.linspace(0, 10, 16 * 32 * 3, dtype=np.float32).reshape(16, 32, 3)
-    cv2.imwrite(str(tmp_path / "sky.hdr"), radiance)
-    picture = read_picture(tmp_path / "sky.hdr")
-    assert picture.shape == (3, 16, 32)
-    assert picture.dtype == torch.uint8
-    brightest = 255 * 0.8 * (10 / np.percentile(radiance, 90)) ** (1 / 2.2)
-    assert abs(int(picture.max()) - brightest) <= 2  # the format itself keeps eight bits
-
-
-def test_the_ninetieth_percentile_lands_at_four_fifths():
-    radiance = np.random.default_rng(0).exponential(size=(64, 64, 3)).astype(np.float32)
-    level = tone_map(np.full((1, 1, 3), 1.0, np.float32))
-    assert level.tolist() == [[[204, 204, 204]]]
-    mapped = tone_map(radiance)
-    assert abs(np.percentile(mapped, 90) - 204) <= 1
+def test_equal_cameras_are_drawn_as_one_object():
+    rig = Rig.ring(4, UCM.centred(32, 32, f=9.0, xi=0.9))
+    drawn = jittered(rig, RigJitter(xi=0.4, focal=0.1), torch.Generator().manual_seed(0))
+    assert all(camera is drawn.cameras[0] for camera in drawn.cameras)
+    assert drawn.cameras[0] != rig.cameras[0]

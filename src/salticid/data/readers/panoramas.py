@@ -1,47 +1,33 @@
 """A folder of equirectangular pictures as training data: fisheye views are cut out of them on the fly."""
 
-import hashlib
 import logging
 import math
-import re
-from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from salticid.data.readers.pictures import is_picture, picture_size, read_picture
+from salticid.data.readers.cache import DecodedCache
+from salticid.data.readers.jitter import RigJitter, jittered, signed
+from salticid.data.readers.pictures import is_picture, picture_size
+from salticid.data.readers.scenes import kept_out, scene_rule
 from salticid.data.source import Data, Sample, Source
 from salticid.errors import ConfigError, UnreadableSample
 from salticid.geometry.cameras import UCM
-from salticid.geometry.rig import Rig
-from salticid.geometry.se3 import yaw_pitch_roll
+from salticid.geometry.rig import Rig, ucm_intrinsics
 from salticid.geometry.views import views_from_panorama
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RigJitter:
-    """How much the cameras of a training sample differ from the nominal rig. Poses and intrinsics in the sample
-    are the jittered ones, so a model that looks at them is told the truth."""
-
-    xi: float = 0.0
-    """ξ is multiplied by a factor drawn uniformly from [1 − xi, 1 + xi]."""
-    focal: float = 0.0
-    """The focal length is multiplied by a factor drawn log-uniformly from [1/(1 + focal), 1 + focal]."""
-    rotation: float = 0.0
-    """Degrees: every view is turned by independent yaw, pitch and roll drawn uniformly from ± this."""
 
 
 class PanoramaFolder(Data):
     """All 2:1 pictures under a folder, split into training and validation **by scene**.
 
     Args:
-        root: the folder, searched recursively for JPEG, PNG, WebP, TIFF, Radiance HDR and OpenEXR files.
+        root: the folder, searched recursively for JPEG, PNG, WebP, TIFF, BMP and Radiance HDR files. Links to files
+            are followed, links to folders are not.
         height: rows of the target panorama; it is twice as wide.
         view_size, views, xi, focal: the rig cut out of each panorama: `views` UCM cameras of view_size² pixels
             at equal steps of yaw, all at the panorama's own centre. `focal` is in pixels of the view.
@@ -50,17 +36,19 @@ class PanoramaFolder(Data):
             up/down pairs), `folder`, or a regular expression with a group named `scene`, searched in the path
             relative to root.
         val_scenes: names of the scenes kept out for validation; empty: a share `val_share` of the scenes, chosen
-            by a hash of their names, so that a scene stays on its side when others are added.
+            by a hash of their names, so that a scene stays on its side when others are added. Of two scenes or more,
+            each side gets one at least, unless the share is 0 (all for training) or 1 (all for validation).
         exclude: glob patterns (on the path relative to root) of files to leave out.
         turn: turn training panoramas by a random yaw. flip: mirror half of them.
         gain: every colour channel of a training sample is multiplied by a factor from [1 − gain, 1 + gain].
         cache_mb: decoded panoramas kept in memory, per loader process.
         source_height: panoramas are reduced to this many rows (area average) when decoded; 0: 4 × height.
 
-    Files that are broken, not 2:1 or not 8-bit colour are named in the log, counted in `skipped`, left out.
+    Files that are broken, not 2:1, not 8-bit colour or whose names are not UTF-8 are named in the log, counted in
+    `skipped`, left out.
 
     Raises:
-        ConfigError: no such folder, no usable panorama, or a side of the split is empty.
+        ConfigError: a value out of range, no such folder, no usable panorama, or scenes that cannot be told apart.
     """
 
     def __init__(
@@ -85,50 +73,33 @@ class PanoramaFolder(Data):
         self.root = Path(root)
         if not self.root.is_dir():
             raise ConfigError(f"data.root: {root} is not a folder of panoramas")
+        self.jitter = jitter or RigJitter()
+        for key, value, expected, right in (
+            ("height", height, "at least 1", height >= 1),
+            ("view_size", view_size, "at least 1", view_size >= 1),
+            ("views", views, "at least 1", views >= 1),
+            ("xi", xi, "a finite number, not negative", 0 <= xi < math.inf),
+            ("focal", focal, "a finite number above 0", 0 < focal < math.inf),
+            ("jitter.xi", self.jitter.xi, "0 to below 1", 0 <= self.jitter.xi < 1),
+            ("jitter.focal", self.jitter.focal, "a finite number, not negative", 0 <= self.jitter.focal < math.inf),
+            ("jitter.rotation", self.jitter.rotation, "0 to 180 degrees", 0 <= self.jitter.rotation <= 180),
+            ("val_share", val_share, "0 to 1", 0 <= val_share <= 1),
+            ("gain", gain, "0 to 1", 0 <= gain <= 1),
+            ("cache_mb", cache_mb, "0 or more", cache_mb >= 0),
+            ("source_height", source_height, "0 or more", source_height >= 0),
+        ):
+            if not right:
+                raise ConfigError(f"data.{key} is {value}; expected {expected}")
         self.height = height
         self.rig = Rig.ring(views, UCM.centred(view_size, view_size, f=focal, xi=xi))
-        self.jitter = jitter or RigJitter()
         self.turn, self.flip, self.gain = turn, flip, gain
-        self.scene_of = scene_rule(scene)
-        self.source_height = source_height or 4 * height
-        self.cache = DecodedCache(cache_mb * 2**20, self.source_height)
-        self.files, self.skipped = self.find(exclude)
-        self.train_files, self.val_files = self.split(val_scenes, val_share)
-
-    def find(self, exclude: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-        """Usable files (relative, sorted), and the reason for every one that is not."""
-        usable, skipped = [], {}
-        for path in sorted(p for p in self.root.rglob("*") if p.is_file() and is_picture(p)):
-            relative = path.relative_to(self.root)
-            if any(relative.match(pattern) for pattern in exclude):
-                continue
-            try:
-                height, width = picture_size(path)
-                if abs(width / height - 2) > 0.02:
-                    raise UnreadableSample(f"{path}: {width}×{height} is not 2:1")
-            except UnreadableSample as error:
-                skipped[str(relative)] = str(error)
-                log.warning("skipped %s", error)
-            else:
-                usable.append(relative)
-        if not usable:
-            raise ConfigError(f"data.root: no usable 2:1 panorama under {self.root} ({len(skipped)} files skipped)")
-        return usable, skipped
-
-    def split(self, val_scenes: Sequence[str], val_share: float) -> tuple[list[Path], list[Path]]:
-        """Training and validation files; every scene lies on one side."""
-        scenes = Counter(self.scene_of(path) for path in self.files)
-        if unknown := set(val_scenes) - set(scenes):
-            raise ConfigError(f"data.val_scenes: no scene named {sorted(unknown)[0]!r} under {self.root}")
-        kept_out = set(val_scenes) or {s for s in scenes if hash_share(s) < val_share}
-        train = [p for p in self.files if self.scene_of(p) not in kept_out]
-        val = [p for p in self.files if self.scene_of(p) in kept_out]
-        for name, side in (("training", train), ("validation", val)):
-            if not side:
-                raise ConfigError(
-                    f"data: no {name} scene among the {len(scenes)} under {self.root}; set data.val_scenes"
-                )
-        return train, val
+        self.cache = DecodedCache(cache_mb * 2**20, source_height or 4 * height)
+        self.files, self.skipped = find_panoramas(self.root, exclude)
+        scene_of = scene_rule(scene)
+        scenes = {path: scene_of(path) for path in self.files}
+        out = kept_out(set(scenes.values()), val_scenes, val_share)
+        self.train_files = [path for path in self.files if scenes[path] not in out]
+        self.val_files = [path for path in self.files if scenes[path] in out]
 
     def train(self) -> "PanoramaViews":
         return PanoramaViews(self, self.train_files)
@@ -163,7 +134,7 @@ class PanoramaViews(Source):
         return {
             "views": brightened(views, gain),
             "panorama": brightened(panorama, gain),
-            "intrinsics": intrinsics(rig),
+            "intrinsics": ucm_intrinsics(rig),
             "poses": rig.poses.float(),
         }
 
@@ -175,80 +146,50 @@ class PanoramaViews(Source):
         return source.flip(-1) if mirror else source
 
 
-class DecodedCache:
-    """Decoded panoramas, least recently used dropped first. One per process: workers each fill their own."""
+def find_panoramas(root: Path, exclude: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """Usable files under `root` (relative to it, sorted), and the reason for every one that is not.
 
-    def __init__(self, limit: int, height: int):
-        self.limit, self.height, self.size = limit, height, 0
-        self.pictures: OrderedDict[Path, Tensor] = OrderedDict()
+    Raises:
+        ConfigError: there is no usable file, or a pattern is empty.
+    """
+    if "" in exclude:
+        raise ConfigError("data.exclude: a pattern is empty")
+    usable, skipped = [], {}
+    unmatched = dict.fromkeys(exclude)
+    for path in sorted(p for p in root.rglob("*") if is_picture(p) and p.is_file()):
+        relative = path.relative_to(root)
+        if matching := [pattern for pattern in exclude if relative.match(pattern)]:
+            for pattern in matching:
+                unmatched.pop(pattern, None)
+            continue
+        try:
+            check_panorama(path)
+        except UnreadableSample as error:
+            skipped[printable(relative)] = str(error)
+            log.warning("skipped %s", error)
+        else:
+            usable.append(relative)
+    for pattern in unmatched:
+        log.warning("data.exclude: no picture under %s matches %r", root, pattern)
+    if not usable:
+        raise ConfigError(f"data.root: no usable 2:1 panorama under {root} ({len(skipped)} files skipped)")
+    return usable, skipped
 
-    def read(self, path: Path) -> Tensor:
-        """The panorama as uint8 (3, height, 2·height); smaller files are not enlarged."""
-        if path in self.pictures:
-            self.pictures.move_to_end(path)
-            return self.pictures[path]
-        picture = read_picture(path)
-        height = min(self.height, picture.shape[1])
-        if picture.shape[1:] != (height, 2 * height):
-            picture = F.interpolate(picture[None].float(), (height, 2 * height), mode="area")[0].round().byte()
-        self.pictures[path] = picture
-        self.size += picture.nbytes
-        while self.size > self.limit and len(self.pictures) > 1:
-            self.size -= self.pictures.popitem(last=False)[1].nbytes
-        return picture
+
+def check_panorama(path: Path) -> None:
+    """Raise UnreadableSample, with the reason, unless the file's name and header are those of a usable panorama."""
+    if printable(path) != str(path):
+        raise UnreadableSample(f"{printable(path)}: the file's name is not UTF-8")
+    height, width = picture_size(path)
+    if not height or abs(width / height - 2) > 0.02:
+        raise UnreadableSample(f"{path}: {width}×{height} is not 2:1")
+
+
+def printable(path: Path) -> str:
+    """The path with escapes for bytes that are not UTF-8."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def brightened(image: Tensor, gain: Tensor) -> Tensor:
     """The image in [−1, 1] with every channel's grey levels multiplied by its gain, clipped at white."""
     return ((image + 1) * gain).clamp(max=2) - 1
-
-
-def intrinsics(rig: Rig) -> Tensor:
-    """(N, 5): fx, fy, cx, cy, ξ of the rig's UCM cameras."""
-    rows = [[camera.fx, camera.fy, camera.cx, camera.cy, camera.xi] for camera in rig.cameras]  # type: ignore[attr-defined]
-    return torch.tensor(rows, dtype=torch.float32)
-
-
-def jittered(rig: Rig, jitter: RigJitter, generator: Generator) -> Rig:
-    """The rig with cameras drawn around the nominal ones; intrinsics are shared by all views of a sample."""
-    xi = 1 + jitter.xi * float(signed(1, generator))
-    focal = (1 + jitter.focal) ** float(signed(1, generator))
-    angles = signed((len(rig.cameras), 3), generator) * math.radians(jitter.rotation)
-    cameras = tuple(
-        UCM(c.height, c.width, c.fx * focal, c.fy * focal, c.cx, c.cy, c.xi * xi)  # type: ignore[attr-defined]
-        for c in rig.cameras
-    )
-    poses = rig.poses.clone()
-    turn = yaw_pitch_roll(*angles.to(poses.dtype).unbind(-1))
-    poses[:, :3, :3] = poses[:, :3, :3] @ turn
-    return Rig(cameras, poses, rig.names)
-
-
-def signed(shape: int | tuple[int, ...], generator: Generator) -> Tensor:
-    """Uniform on [−1, 1]."""
-    return 2 * torch.rand(shape, generator=generator) - 1
-
-
-def hash_share(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") / 2**64
-
-
-def scene_rule(rule: str):
-    """The function path → scene name of a `scene` setting."""
-    if rule == "stem":
-        return lambda path: path.stem
-    if rule == "folder":
-        return lambda path: path.parent.as_posix()
-    try:
-        pattern = re.compile(rule)
-    except re.error as error:
-        raise ConfigError(f"data.scene: {rule!r} is neither stem, folder nor a regular expression ({error})") from None
-    if "scene" not in pattern.groupindex:
-        raise ConfigError(f"data.scene: {rule!r} has no group named scene: (?P<scene>…)")
-
-    def search(path: Path) -> str:
-        match = pattern.search(path.as_posix())
-        return match["scene"] if match else path.stem
-
-    return search

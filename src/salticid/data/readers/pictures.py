@@ -1,18 +1,23 @@
 """Reading picture files of any kind into uint8 colour."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from salticid.errors import UnreadableSample, UserError
+from salticid.data.readers.radiance import radiance_size, read_radiance, tone_map
+from salticid.errors import UnreadableSample
 
 COLOUR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-RADIANCE_SUFFIXES = frozenset({".hdr", ".exr"})
-COLOUR_MODES = frozenset({"RGB", "RGBA", "P", "L", "CMYK", "YCbCr"})
+RADIANCE_SUFFIXES = frozenset({".hdr"})
+COLOUR_MODES = frozenset({"RGB", "RGBA", "P", "L", "LA", "CMYK", "YCbCr"})
+LYING_ORIENTATIONS = frozenset({5, 6, 7, 8})
+"""Of EXIF: rows and columns change places."""
 
 
 def is_picture(path: Path) -> bool:
@@ -21,61 +26,72 @@ def is_picture(path: Path) -> bool:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width), from the file's header where the format allows.
+    """(height, width) of what `read_picture` returns, from the file's header.
 
     Raises:
-        UnreadableSample: not a picture, or not 8-bit colour (16-bit depth maps lie beside many panoramas).
+        UnreadableSample: not a picture, too large, or not 8-bit colour (16-bit depth maps lie beside many panoramas).
     """
     if path.suffix.lower() in RADIANCE_SUFFIXES:
-        return read_radiance(path).shape[:2]  # type: ignore[return-value]
+        return radiance_size(path)
+    with opened(path) as image:
+        width, height = image.size
+        return (width, height) if is_lying(image) else (height, width)
+
+
+def read_picture(path: Path) -> Tensor:
+    """The picture as uint8 (3, H, W), upright.
+
+    Raises:
+        UnreadableSample: as `decode`.
+    """
+    return as_tensor(decode(path))
+
+
+def decode(path: Path) -> Image.Image:
+    """The picture in mode RGB, turned as its EXIF orientation says; Radiance files are tone-mapped by `tone_map`.
+
+    Raises:
+        UnreadableSample: the file is missing, truncated, too large, no picture, or not 8-bit colour.
+    """
+    if path.suffix.lower() in RADIANCE_SUFFIXES:
+        return Image.fromarray(tone_map(read_radiance(path)))
+    with opened(path) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as uint8 (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture file of 8-bit colour or grey; whatever fails with it in the block is an UnreadableSample."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                width, height = image.size
-                mode = image.mode
+                if image.mode not in COLOUR_MODES:
+                    raise UnreadableSample(f"{path}: pixel mode {image.mode} is not 8-bit colour")
+                yield image
+    except UnreadableSample:
+        raise
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise UnreadableSample(f"{path}: too large (more than {limit} pixels)") from None
     except Exception as error:  # Pillow's decoders raise what they like on damaged files
         raise UnreadableSample(f"{path}: not a readable picture ({one_line(error)})") from None
-    if mode not in COLOUR_MODES:
-        raise UnreadableSample(f"{path}: pixel mode {mode} is not 8-bit colour")
-    return height, width
 
 
-def read_picture(path: Path) -> Tensor:
-    """The picture as uint8 (3, H, W); Radiance and OpenEXR files are tone-mapped by `tone_map`.
-
-    Raises:
-        UnreadableSample: the file is missing, truncated, or no picture.
-    """
-    if path.suffix.lower() in RADIANCE_SUFFIXES:
-        pixels = tone_map(read_radiance(path))
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with Image.open(path) as image:
-                    pixels = np.array(image.convert("RGB"))
-        except Exception as error:
-            raise UnreadableSample(f"{path}: cannot be decoded ({one_line(error)})") from None
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def read_radiance(path: Path) -> np.ndarray:
-    """Linear radiance, float32 (H, W, 3)."""
-    try:
-        import cv2
-    except ImportError:
-        raise UserError(f"{path}: reading {path.suffix} files needs OpenCV: pip install 'salticid[data]'") from None
-    pixels = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    if pixels is None or not np.isfinite(pixels).all():
-        raise UnreadableSample(f"{path}: cannot be decoded as radiance")
-    return pixels[..., ::-1].astype(np.float32)
-
-
-def tone_map(radiance: np.ndarray) -> np.ndarray:
-    """Linear radiance → uint8: the 90th percentile lands at 0.8 of the range, then gamma 2.2 (as in Hypersim)."""
-    white = max(float(np.percentile(radiance, 90)), 1e-8)
-    return (np.clip(radiance * (0.8**2.2 / white), 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
+def is_lying(image: Image.Image) -> bool:
+    """Whether the EXIF orientation has height and width of an opened file still to be swapped."""
+    if image.format == "TIFF":
+        return False  # Pillow has swapped them
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode all pixels to look for the chunk behind them
+    return image.getexif().get(ExifTags.Base.Orientation) in LYING_ORIENTATIONS
 
 
 def one_line(error: Exception) -> str:

@@ -223,8 +223,11 @@ def test_wrong_settings_are_named(tmp_path, overrides, key):
 
 
 class Nothing(Data):
+    def __init__(self, train=0):
+        self.count = train
+
     def train(self):
-        return Vectors(0)
+        return Vectors(self.count)
 
     def val(self):
         return Vectors(0)
@@ -233,6 +236,8 @@ class Nothing(Data):
 def test_an_empty_source_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="training source is empty"):
         train(tmp_path, data=Nothing())
+    with pytest.raises(ConfigError, match=r"validation source is empty; validation\.samples: 0"):
+        train(tmp_path, data=Nothing(train=8))
 
 
 def test_a_dry_run_does_one_of_everything_and_leaves_nothing(tmp_path):

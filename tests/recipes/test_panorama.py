@@ -291,6 +291,13 @@ def test_prediction_refuses_pictures_that_are_not_the_rigs(data, pictures, tmp_p
     assert not output.exists()
 
 
+def test_prediction_writes_png_alone(data, pictures, tmp_path):
+    with pytest.raises(UserError, match=r"pano\.jpg"):
+        recipe(data).predict(pictures, tmp_path / "pano.jpg", rig=tmp_path / "rig.yaml")
+    with pytest.raises(UserError, match=tmp_path.name):
+        recipe(data).predict(pictures, tmp_path, rig=tmp_path / "rig.yaml")
+
+
 def test_prediction_needs_weights_that_know_their_rig(pictures, tmp_path):
     with pytest.raises(UserError, match="does not know the rig"):
         recipe().predict(pictures, tmp_path / "pano.png", rig=tmp_path / "rig.yaml")

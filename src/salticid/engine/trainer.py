@@ -45,6 +45,8 @@ class Trainer:
             _check_checkpointing(recipe)
         if len(data.train()) == 0:
             raise ConfigError("data: the training source is empty")
+        if settings.validation.samples != 0 and len(data.val()) == 0:
+            raise ConfigError("data: the validation source is empty; validation.samples: 0 trains without validation")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
         self.config = config
 

@@ -17,7 +17,7 @@ from salticid.diffusion.times import LogitNormal
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError, UserError
 from salticid.evaluate.image import eight_bit
-from salticid.evaluate.pictures import fit, save_png, tile, to_bytes
+from salticid.evaluate.pictures import check_png_path, fit, save_png, tile, to_bytes
 from salticid.geometry.rig import Rig, load_rig
 from salticid.geometry.stitch import Stitcher, coverage
 from salticid.nets.blocks import ResBlock
@@ -213,6 +213,7 @@ class PanoramaRecipe(Recipe):
         """
         if not self.rig_intrinsics.any():
             raise UserError("this checkpoint does not know the rig it was trained on; train it with `salticid train`")
+        check_png_path(output)
         calibration = load_rig(rig)
         pictures = [read_picture(path).float() / 127.5 - 1 for path in inputs]
         calibration.check_images([(p.shape[1], p.shape[2]) for p in pictures], source=str(rig))

@@ -122,3 +122,15 @@ def test_two_ranks_share_one_run_and_one_voice(place: Path):
     assert [path.name for path in (place / "runs/toy").iterdir()] == ["toy-1"]
     assert done.stdout.count("report: ") == 1
     assert json.loads((place / "runs/toy/toy-1/env.json").read_text())[0]["ranks"] == 2
+
+
+def test_a_run_keeps_the_precision_that_auto_was_where_it_began(answered, monkeypatch: pytest.MonkeyPatch):
+    from salticid.engine import precision
+
+    Path("toy.yaml").write_text(Path("toy.yaml").read_text().replace("batch: 4", "batch: 4, precision: auto"))
+    monkeypatch.setattr(precision, "has_bf16", lambda device: True)
+    answered("train", "toy.yaml", "--run-dir", "run")
+    assert "precision: bf16\n" in Path("run/config.yaml").read_text()
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
+    answered("train", "toy.yaml", "--resume", "run")
+    assert "precision: bf16\n" in Path("run/config.yaml").read_text()

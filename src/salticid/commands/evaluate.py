@@ -78,10 +78,12 @@ def _evaluate(
 ) -> "Evaluation":
     """Judge one kind of weights and write what was found."""
     from salticid.engine.evaluation import evaluate, load_for_inference, preview
+    from salticid.engine.precision import for_inference
 
     manifest = load_for_inference(checkpoint, config.recipe, weights)  # pyrefly: ignore[bad-argument-type]
     trainer, validation, source = config.trainer, config.validation, config.data.val()
-    common: dict[str, Any] = {"device": ranks.device, "seed": trainer.seed, "precision": trainer.precision}
+    precision = for_inference(trainer.precision, ranks.device)
+    common: dict[str, Any] = {"device": ranks.device, "seed": trainer.seed, "precision": precision}
     progress: Any = manifest["progress"]
     # `auto` and null: what the run took. The whole batch of several ranks need not fit into the memory of one.
     micro_batch = trainer.micro_batch if isinstance(trainer.micro_batch, int) else progress["micro_batch"]
@@ -93,6 +95,7 @@ def _evaluate(
             "step": manifest["step"],
             "weights": weights,
             "ema_updates": progress["ema_updates"],
+            "precision": precision,
             "samples": len(found.ids),
             "skipped": found.skipped,
             "overrides": dict(overrides),

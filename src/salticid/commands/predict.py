@@ -108,6 +108,7 @@ def _predict(
 ) -> list[Path]:
     from salticid.config.run import build_model
     from salticid.engine.evaluation import judging, load_for_inference
+    from salticid.engine.precision import for_inference
 
     recipe, trainer = build_model(config, allowed)
     device = prepare(recipe, trainer)
@@ -116,7 +117,7 @@ def _predict(
         keywords = keywords | {"seed": options.seed}
     try:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        with judging(recipe, device, trainer.precision, options.seed):
+        with judging(recipe, device, for_inference(trainer.precision, device), options.seed):
             return recipe.predict(options.input, options.output, **keywords)
     except OSError as error:
         if error.filename is None:

@@ -64,6 +64,7 @@ def run(arguments: list[str]) -> int:
     if options.print_config:
         print(to_yaml(config), end="")
         return 0
+    _settle_precision(config)
     place = directory or _new_directory(options, config)
     built = build_config(config, allowed)
     if options.dry_run:
@@ -91,9 +92,20 @@ def _resumed(directory: Path, source: Path | None, overrides: list[Override], al
 
     saved = load_config(directory / CONFIG, [], allowed)
     wanted = load_config(source or directory / CONFIG, overrides, allowed)
+    if wanted["trainer"]["precision"] == "auto":
+        wanted["trainer"]["precision"] = saved["trainer"]["precision"]  # what `auto` was where the run began
     for change in check_resumable(saved, wanted):
         print(f"{directory}: goes on with {change}")
     return wanted
+
+
+def _settle_precision(config: "Plain") -> None:
+    """Put down what `auto` is on this machine: a run keeps it wherever it goes on."""
+    from salticid.engine.parallel import pick_device
+    from salticid.engine.precision import settle
+
+    trainer = config["trainer"]
+    trainer["precision"] = settle(trainer["precision"], pick_device(trainer["device"]))
 
 
 def _new_directory(options: argparse.Namespace, config: "Plain") -> Path:

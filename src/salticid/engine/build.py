@@ -5,6 +5,7 @@ from torch import nn
 
 from salticid.engine.ema import Ema
 from salticid.engine.parallel import Parallel, Ranks, shard
+from salticid.engine.precision import settle
 from salticid.engine.recipe import Recipe
 from salticid.engine.settings import Settings, TrainerConfig
 from salticid.engine.state import TrainState, parameters_by_phase
@@ -24,7 +25,7 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
             settings.optimizer.build(groups[phase.name].values()),
             parallel,
             batch=trainer.batch,
-            precision=trainer.precision,
+            precision=settle(trainer.precision, ranks.device),
             clip=trainer.clip,
         )
         for phase in recipe.phases()

@@ -13,8 +13,8 @@ from salticid.data.loader import FILLER, eval_batches
 from salticid.data.source import Batch, Source
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine.parallel import Ranks
+from salticid.engine.precision import Precision, autocast
 from salticid.engine.recipe import Recipe
-from salticid.engine.step import Precision, autocast
 from salticid.engine.weights import load_tensors, saved, trainable
 from salticid.errors import UserError
 

@@ -8,7 +8,7 @@ from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.ema import EmaConfig
 from salticid.engine.optim import OptimizerConfig, ScheduleConfig
 from salticid.engine.parallel import Mode
-from salticid.engine.step import Precision
+from salticid.engine.precision import WantedPrecision
 from salticid.errors import ConfigError
 
 
@@ -21,7 +21,8 @@ class TrainerConfig:
     micro_batch: int | Literal["auto"] | None = None
     """Samples that go through the network at a time, on a rank: a number, `auto` (the most that memory holds, found
     by trial), or null for all of them. The loss of a step does not depend on it."""
-    precision: Precision = "fp32"
+    precision: WantedPrecision = "fp32"
+    """`auto`: bf16 where the device multiplies it natively, fp32 elsewhere; a run keeps what it began with."""
     clip: float | None = None
     """Largest norm of the gradient of a phase."""
     workers: int = 0

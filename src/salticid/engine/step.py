@@ -13,22 +13,16 @@ from torch.optim import Optimizer
 from salticid.data.order import mix
 from salticid.data.source import Batch
 from salticid.engine.parallel import Parallel
+from salticid.engine.precision import Precision, autocast
 from salticid.engine.recipe import Clock, Loss, Phase
 from salticid.errors import CheckpointError, ConfigError
 
-Precision = Literal["fp32", "bf16", "fp16"]
 _COUNTERS = ("k", "weight_sum", "lr_max", "scheduled_lr")
 """What schedule-free optimisers count beside their tensors."""
 
 Outcome = Literal["updated", "empty", "nonfinite", "overflow"]
 """What came of a phase: an update; nothing, because all weights are zero or the loss or a gradient is not finite; or
 nothing, because the gradients overflowed fp16 under the present loss scale, which is now halved."""
-
-
-def autocast(device: torch.device, precision: Precision, enabled: bool = True) -> torch.autocast:
-    """The autocast of a precision; parameters, optimiser and gradients are always float32."""
-    dtype = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype, enabled=enabled and precision != "fp32")
 
 
 def seed_all(seed: int, device: torch.device) -> None:

@@ -54,7 +54,7 @@ class Judge:
 
     def _evaluate(self, state: TrainState, kind: Weights, limit: int | None) -> dict[str, float]:
         config, trainer, device = self.settings.validation, self.settings.trainer, self.ranks.device
-        common = {"device": device, "seed": trainer.seed, "precision": trainer.precision}
+        common = {"device": device, "seed": trainer.seed, "precision": state.runners[0].precision}
         result = evaluate(
             state.recipe,
             self.source,

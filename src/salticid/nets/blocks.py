@@ -1,6 +1,7 @@
 """Building blocks of the convolutional networks; panoramas are seamless, so convolutions can wrap along the width."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +26,26 @@ class Conv(nn.Conv2d):
         return super().forward(input)
 
 
-class ResBlock(nn.Module):
+class Recomputable(nn.Module):
+    """A block that can forget what is inside after the forward pass and compute it again for the backward pass
+    (gradient checkpointing): less memory, a third more work."""
+
+    recompute: bool = False
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.compute, *inputs, use_reentrant=False)
+        return self.compute(*inputs)
+
+    def compute(self, *inputs: Any) -> Tensor:
+        raise NotImplementedError
+
+
+class ResBlock(Recomputable):
     """GroupNorm → SiLU → conv, twice, around a skip; time enters as scale and shift of the second normalisation.
 
     The last convolution starts at zero, so that a new block is the identity (up to the channel-matching skip).
     """
-
-    recompute: bool = False
-    """Forget what is inside after the forward pass and compute it again for the backward pass: less memory."""
 
     def __init__(self, inputs: int, outputs: int, *, time: int = 0, wrap: bool = False):
         super().__init__()
@@ -45,12 +58,7 @@ class ResBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.compute, x, time, use_reentrant=False)
-        return self.compute(x, time)
-
-    def compute(self, x: Tensor, time: Tensor | None) -> Tensor:
+    def compute(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.time is not None:
             scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
@@ -73,7 +81,12 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         """(B,) → (B, channels)."""
-        half = self.channels // 2
-        rates = torch.exp(torch.arange(half, device=time.device) * (-math.log(self.longest) / half))
-        phase = time.float()[:, None] * rates
-        return self.mlp(torch.cat([phase.cos(), phase.sin()], dim=1))
+        return self.mlp(sinusoids(time, self.channels, self.longest))
+
+
+def sinusoids(time: Tensor, channels: int, longest: float = 10_000.0) -> Tensor:
+    """(B,) → (B, channels): cosines, then sines, of geometrically spaced rates from 1 to about 1/`longest`."""
+    half = channels // 2
+    rates = torch.exp(torch.arange(half, device=time.device) * (-math.log(longest) / half))
+    phase = time.float()[:, None] * rates
+    return torch.cat([phase.cos(), phase.sin()], dim=1)

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 
 def test_evaluation_writes_numbers_samples_and_a_picture(answered, toy_run: Path):
@@ -95,3 +97,59 @@ def test_evaluation_takes_as_many_at_a_time_as_fitted_into_memory(answered, monk
     answered("evaluate", "runs/toy/auto", *overrides.split())
     assert max(sizes) == batch
     assert sum(sizes) == 8
+
+
+FOLDER = Path("runs/toy/one/evaluation/step-00000006-ema-360")
+
+
+@pytest.fixture
+def names(monkeypatch) -> list[str]:
+    """What the toy recipe calls its pictures to look around in; those of two samples, black and grey."""
+    from toy_recipes import ToyRecipe
+
+    names = ["warp-and-blend", "12-step"]
+    grey = torch.arange(2, dtype=torch.uint8).mul(90)[:, None, None, None].expand(2, 3, 4, 8)
+    monkeypatch.setattr(ToyRecipe, "spheres", lambda self, batch, *, seed: dict.fromkeys(names, grey))
+    return names
+
+
+def test_evaluation_writes_panoramas_in_place_of_earlier_ones(answered, toy_run: Path, names: list[str]):
+    answered("evaluate", str(toy_run))
+    written = {"01-12-step.png", "01-warp-and-blend.png", "02-12-step.png", "02-warp-and-blend.png", "index.json"}
+    assert {path.name for path in FOLDER.iterdir()} == written
+    index = json.loads((FOLDER / "index.json").read_text())
+    assert index == {"ids": [f"point-{i}" for i in (32, 34, 36, 38)], "names": ["warp-and-blend", "12-step"]}
+    with Image.open(FOLDER / "02-12-step.png") as image:
+        assert image.size == (8, 4)
+        assert image.getpixel((0, 0)) == (90, 90, 90)
+        assert "equirectangular" in image.info["XML:com.adobe.xmp"]
+    (FOLDER / "notes.txt").write_text("mine")
+    names[:] = ["truth"]
+    answered("evaluate", str(toy_run))
+    assert {path.name for path in FOLDER.iterdir()} == {"01-truth.png", "02-truth.png", "index.json", "notes.txt"}
+    answered("report", str(toy_run))
+    assert (toy_run / "report.html").read_text().count('data-name="truth"') == 2
+
+
+def test_a_recipe_without_panoramas_leaves_no_folder(answered, toy_run: Path, names: list[str]):
+    answered("evaluate", str(toy_run))
+    names.clear()
+    answered("evaluate", str(toy_run))
+    assert not FOLDER.exists()
+
+
+@pytest.mark.parametrize("name", ["../../up", "a/b", "", "Truth", ".hidden", "x" * 49, "a\n"])
+def test_names_that_are_no_file_names_are_refused(answered, refused, toy_run: Path, names: list[str], name: str):
+    names[:] = [name]
+    assert "is no name of lower-case letters" in refused("evaluate", str(toy_run))
+    assert not FOLDER.exists()
+
+
+def test_pictures_that_cannot_be_written_are_refused_in_one_line(refused, answered, toy_run: Path, names: list[str]):
+    FOLDER.parent.mkdir(exist_ok=True)
+    FOLDER.touch()
+    assert "01-warp-and-blend.png: cannot be written" in refused("evaluate", str(toy_run))
+    FOLDER.unlink()
+    (FOLDER.parent / "step-00000006-ema.png").unlink()
+    (FOLDER.parent / "step-00000006-ema.png").mkdir()
+    assert "step-00000006-ema.png: cannot be written" in refused("evaluate", str(toy_run))

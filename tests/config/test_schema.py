@@ -60,7 +60,7 @@ def test_misspelt_keys_in_files(load, toy, change: tuple[str, str], message: str
         ("trainer.steps", "many", "trainer.steps: expected int, got 'many'"),
         ("trainer.steps", "1.5", "trainer.steps: expected int"),
         ("trainer.steps", "null", "trainer.steps: expected int, got null"),
-        ("trainer.precision", "fp64", "trainer.precision: expected one of fp32, bf16, fp16, got 'fp64'"),
+        ("trainer.precision", "fp64", "trainer.precision: expected one of auto, fp32, bf16, fp16, got 'fp64'"),
         ("trainer.compile", "1", "trainer.compile: expected bool"),
         ("optimizer.lr", ".nan", "optimizer.lr: expected a number"),
         ("optimizer.betas", "[0.9]", "optimizer.betas: expected tuple[float, float], got [0.9]"),

@@ -3,7 +3,7 @@ import torch
 from toys import Denoiser, Toy, Vectors, train
 
 from salticid.engine.ema import EmaConfig
-from salticid.engine.evaluation import Stopped, evaluate, load_for_inference, preview
+from salticid.engine.evaluation import Stopped, evaluate, load_for_inference, preview, spheres
 from salticid.engine.optim import OptimizerConfig, ScheduleConfig
 from salticid.engine.settings import ValidationConfig
 from salticid.errors import CheckpointError, UserError
@@ -74,6 +74,41 @@ def test_preview_shows_the_same_samples():
     assert picture.dtype == torch.uint8
     assert picture.shape == (3, 3, 6)
     assert torch.equal(picture, preview(Denoiser(), Vectors(), 3))
+
+
+class Round(Denoiser):
+    """Shows the keys of its samples; `made` replaces the picture."""
+
+    made = None
+
+    def spheres(self, batch, *, seed):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.seen_ids = batch["id"]
+        return {"truth": torch.full((2, 3, 4, 8), seed, dtype=torch.uint8) if self.made is None else self.made}
+
+
+def test_pictures_to_look_around_in_are_of_the_samples_of_the_preview():
+    recipe = Round()
+    recipe.train()
+    before = torch.get_rng_state()
+    found = spheres(recipe, Vectors(), 3, seed=7)
+    assert found.ids == recipe.seen_ids == ["vector-000", "vector-007", "vector-014"]
+    assert torch.equal(found.pictures["truth"], torch.full((2, 3, 4, 8), 7, dtype=torch.uint8))
+    assert recipe.training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert spheres(Denoiser(), Vectors(), 3).pictures == {}
+
+
+WRONG = [(3, 4, 8), (2, 3, 4, 7), (4, 3, 4, 8), (0, 3, 4, 8), (2, 1, 4, 8), (2, 3, 0, 0)]
+
+
+@pytest.mark.parametrize("made", [torch.zeros(2, 3, 4, 8), *(torch.zeros(s, dtype=torch.uint8) for s in WRONG)])
+def test_pictures_to_look_around_in_have_a_fixed_form(made):
+    recipe = Round()
+    recipe.made = made
+    with pytest.raises(UserError, match=r"spheres: truth is .* at most 3 samples"):
+        spheres(recipe, Vectors(), 3)
 
 
 def tensors(recipe):

@@ -10,7 +10,7 @@ from salticid.geometry.cameras import UCM, Equirectangular, pixel_grid
 from salticid.geometry.rig import Rig
 from salticid.geometry.stitch import look_from
 from salticid.nets.blocks import Conv, ResBlock, TimeEmbedding
-from salticid.nets.fusion import ConcatConv, RayFusion
+from salticid.nets.fusion import AttentionFusion, Average, ConcatConv, RayFusion
 from salticid.nets.kl_encoder import DiagonalGaussian, KLEncoder
 from salticid.nets.panorama_unet import PanoramaUNet, Sketch
 
@@ -161,8 +161,8 @@ def test_the_decoder_commutes_with_turning(stitches):
 
     def decode(cells):
         moved = [None if g is None else g.roll(8 * cells, -1) for g in guides]
-        condition = sketch(latent.roll(cells, -1), *moved)
-        return decoder(noisy.roll(8 * cells, -1), torch.tensor([500.0]), condition)
+        drawn = sketch(latent.roll(cells, -1), 32, *moved)
+        return decoder(noisy.roll(8 * cells, -1), torch.tensor([500.0]), drawn, *moved)[0]
 
     torch.testing.assert_close(decode(3), decode(0).roll(24, -1), rtol=1e-3, atol=1e-4)
 
@@ -173,5 +173,46 @@ def test_the_image_head_starts_between_its_stitches():
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     stitches = torch.stack([torch.full((1, 3, 32, 64), -0.5), torch.full((1, 3, 32, 64), 0.25)], dim=1)
-    condition = sketch(torch.randn(1, 4, 4, 8), stitches, torch.ones(1, 1, 32, 64))
-    torch.testing.assert_close(condition.estimate, torch.full((1, 3, 32, 64), -0.125))
+    drawn = sketch(torch.randn(1, 4, 4, 8), 32, stitches, torch.ones(1, 1, 32, 64))
+    torch.testing.assert_close(drawn.estimate, torch.full((1, 3, 32, 64), -0.125))
+
+
+def test_a_coarser_latent_draws_a_panorama_of_the_same_size():
+    drawn = Sketch(4)(torch.randn(1, 4, 2, 4), 32, None, None)
+    assert drawn.estimate.shape == (1, 3, 32, 64)
+    assert Sketch(4, image_head=False)(torch.randn(1, 4, 4, 8), 32, None, None).estimate is None
+
+
+@pytest.mark.parametrize("kind", [Average, AttentionFusion, RayFusion])
+def test_these_fusions_take_views_in_any_number_and_order(kind):
+    fusion = randomised(kind(4))
+    rig = ring(0.1)
+    latents = torch.randn(2, 4, 4, 8, 8)
+    made = fusion(latents, rig, 8, 16)
+    assert made.shape == (2, 4, 8, 16)
+    order = [2, 0, 3, 1]
+    turned = Rig(tuple(rig.cameras[i] for i in order), rig.poses[order], tuple(rig.names[i] for i in order))
+    torch.testing.assert_close(fusion(latents[:, order], turned, 8, 16), made, rtol=1e-4, atol=1e-4)
+    few = Rig(rig.cameras[:3], rig.poses[:3], rig.names[:3])
+    assert fusion(latents[:, :3], few, 8, 16).shape == made.shape
+
+
+def test_attention_does_not_see_beyond_the_image_circle():
+    camera = UCM.centred(64, 64, f=18.0, xi=0.9, max_angle=math.radians(60))
+    rig = Rig.ring(4, camera)
+    fusion, latents = randomised(AttentionFusion(4)), torch.randn(1, 4, 4, 8, 8)
+    _, valid = camera.resized(8, 8).rays()
+    assert 0 < valid.sum() < 64
+    changed = torch.where(valid, latents, 100.0)
+    torch.testing.assert_close(fusion(changed, rig, 8, 16), fusion(latents, rig, 8, 16))
+
+
+def test_attention_knows_where_views_look():
+    """Another direction of the same views gives another panorama; a rig for each sample is looked through."""
+    fusion, latents = randomised(AttentionFusion(4)), torch.randn(2, 4, 4, 8, 8)
+    rig = ring(0.1)
+    turned = Rig(rig.cameras, rig.poses.roll(1, 0), rig.names)
+    straight, other = fusion(latents, rig, 8, 16), fusion(latents, turned, 8, 16)
+    assert (straight - other).abs().max() > 1e-3
+    both = Rig(rig.cameras, torch.stack([rig.poses, turned.poses]), rig.names)
+    torch.testing.assert_close(fusion(latents, both, 8, 16), torch.cat([straight[:1], other[1:]]), rtol=1e-4, atol=1e-4)

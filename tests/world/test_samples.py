@@ -9,7 +9,7 @@ from salticid.geometry.cameras import UCM
 from salticid.world import WorldPanoramas, make_scene, render
 from salticid.world import __main__ as sheet
 
-SMALL = {"height": 16, "view_size": 20, "val_scenes": 4, "train_scenes": 50}
+SMALL = {"height": 16, "view_size": 20, "focal": 10.0, "val_scenes": 4, "train_scenes": 50}
 
 
 def test_shapes_ranges_and_names():
@@ -55,7 +55,7 @@ def test_views_are_what_the_stated_cameras_see():
         camera = UCM(20, 20, fx.item(), fy.item(), cx.item(), cy.item(), xi=xi.item())
         assert abs(pose[:3, 3].norm() - 0.3) < 1e-6
         torch.testing.assert_close(render(scene, camera, pose).rgb, view, atol=0.02, rtol=0)
-    assert torch.allclose(sample["intrinsics"][:, 0], torch.tensor(34.0))
+    assert torch.allclose(sample["intrinsics"][:, 0], torch.tensor(10.0))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,24 @@ def test_views_are_what_the_stated_cameras_see():
         ({"focal": -1.0}, "data.focal is -1.0"),
         ({"focal": math.inf}, "data.focal is inf"),
         ({"xi": math.inf}, "data.xi inf"),
+        ({"focal_size": -1}, "data.focal_size is -1; expected 0 or more"),
+        ({"min_coverage": 1.1}, "data.min_coverage is 1.1; expected 0 to 1"),
+        ({"view_size": 128, "focal": 220.0}, r"data.focal is 220: the rig sees 35\.\d % of the sphere"),
     ],
 )
 def test_impossible_rigs_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         WorldPanoramas(**arguments)
+
+
+def test_a_focal_length_may_be_stated_for_another_size():
+    data = WorldPanoramas(view_size=128, focal=220.0, focal_size=560)
+    assert data.camera.fx == pytest.approx(220 / 560 * 128)
+    assert data.camera.cx == 63.5
+
+
+def test_a_rig_that_sees_little_can_be_allowed():
+    assert WorldPanoramas(view_size=128, focal=220.0, min_coverage=0.3).camera.fx == 220.0
 
 
 def test_contact_sheet(tmp_path, monkeypatch):

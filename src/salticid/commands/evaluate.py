@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from salticid.config.run import RunConfig
-    from salticid.engine.evaluation import Evaluation
+    from salticid.engine.evaluation import Evaluation, Spheres
     from salticid.engine.parallel import Ranks
 
 EPILOG = """
@@ -29,6 +29,7 @@ It writes, for each kind of weights, into evaluation/ of the run (or --output):
   step-00001000-ema.json   the metrics, and how they came about
   step-00001000-ema.csv    the metrics of every sample
   step-00001000-ema.png    a picture of some samples
+  step-00001000-ema-360/   panoramas of these samples, if the recipe makes any; the report lets you look around in them
 With other data or another number of samples, a code that stands for them follows in the names."""
 
 
@@ -77,8 +78,9 @@ def _evaluate(
     stem: Path,
 ) -> "Evaluation":
     """Judge one kind of weights and write what was found."""
-    from salticid.engine.evaluation import evaluate, load_for_inference, preview
+    from salticid.engine.evaluation import evaluate, load_for_inference, preview, spheres
     from salticid.engine.precision import for_inference
+    from salticid.evaluate.pictures import save_png
 
     manifest = load_for_inference(checkpoint, config.recipe, weights)  # pyrefly: ignore[bad-argument-type]
     trainer, validation, source = config.trainer, config.validation, config.data.val()
@@ -103,8 +105,9 @@ def _evaluate(
         }
         _write(stem, summary, found)
         if validation.previews:
-            picture = preview(config.recipe, source, min(validation.previews, len(source)), **common)
-            _save(picture, stem)
+            count = min(validation.previews, len(source))
+            save_png(preview(config.recipe, source, count, **common), stem.with_name(stem.name + ".png"))
+            _save_spheres(spheres(config.recipe, source, count, **common), stem)
     return found
 
 
@@ -124,10 +127,22 @@ def _write(stem: Path, summary: dict[str, Any], found: "Evaluation") -> None:
         raise UserError(f"{stem.parent}: cannot be written: {error.strerror}") from error
 
 
-def _save(picture: Any, stem: Path) -> None:
-    from PIL import Image
+def _save_spheres(found: "Spheres", stem: Path) -> None:
+    """The pictures to look around in, in place of those of an earlier evaluation."""
+    from salticid.engine.report.spheres import INDEX, clear, folder_of, index_of, path_of
+    from salticid.evaluate.gpano import save_panorama
 
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(stem.with_name(stem.name + ".png"))
+    folder = folder_of(stem)
+    paths = {name: [path_of(folder, i + 1, name) for i in range(len(p))] for name, p in found.pictures.items()}
+    try:
+        clear(folder)
+        for name, pictures in found.pictures.items():
+            for picture, path in zip(pictures, paths[name], strict=True):
+                save_panorama(picture, path)
+        if paths:
+            (folder / INDEX).write_text(index_of(found.ids, list(paths)), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def _show(metrics: dict[str, dict[str, float]], title: str) -> None:

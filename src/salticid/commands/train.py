@@ -128,6 +128,7 @@ def _train(config: "RunConfig", text: str, directory: Path, resume: bool) -> int
     directory = agree(directory)
     trainer = config.trainer
     run = Trainer(config.recipe, config.data, directory, config.settings(), text)
+    run.start(resume)
     device = str(pick_device(trainer.device))
     with locked(directory) if first_rank() else nullcontext():
         if first_rank():

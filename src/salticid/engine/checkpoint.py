@@ -32,6 +32,9 @@ from salticid.engine.parallel import Ranks, connection_lost
 from salticid.engine.weights import gather
 from salticid.errors import CheckpointError, ConfigError
 
+FOLDER = "checkpoints"
+"""Of a run directory, where they lie."""
+
 
 @dataclass(frozen=True)
 class CheckpointConfig:

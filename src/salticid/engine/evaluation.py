@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from salticid.engine.weights import load_tensors, saved, trainable
 from salticid.errors import UserError
 
 Weights = Literal["raw", "ema"]
+Row = dict[str, Any]
+"""What is said of one sample: numbers by metric, and vectors (K,)."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ def evaluate(
     """
     device = torch.device(device)
     ranks = ranks or Ranks(device)
-    found: dict[int, tuple[str, dict[str, float]]] = {}
+    found: dict[int, tuple[str, Row]] = {}
     skipped: list[str] = []
     batches = eval_batches(
         source, batch, rank=ranks.rank, world=ranks.world, workers=workers, limit=limit, pin=device.type == "cuda"
@@ -107,23 +109,25 @@ def evaluate(
     return _summary(recipe, everything, [name for _, names in gathered for name in names])
 
 
-def _by_place(batch: Batch, values: dict[str, Tensor]) -> dict[int, tuple[str, dict[str, float]]]:
+def _by_place(batch: Batch, values: dict[str, Tensor]) -> dict[int, tuple[str, Row]]:
     ids, places = batch["id"], batch["place"]
     for name, value in values.items():
-        if value.shape != (len(ids),):
+        if value.ndim not in (1, 2) or len(value) != len(ids):
             raise UserError(f"metric {name} has shape {tuple(value.shape)}; one number a sample is ({len(ids)},)")
-    columns = {name: value.double().tolist() for name, value in values.items()}
+    columns = {name: value.double().tolist() if value.ndim == 1 else value.cpu() for name, value in values.items()}
     rows = [{name: column[i] for name, column in columns.items()} for i in range(len(ids))]
     return {place: (name, row) for place, name, row in zip(places, ids, rows, strict=True) if place != FILLER}
 
 
-def _summary(recipe: Recipe, found: dict[int, tuple[str, dict[str, float]]], skipped: list[str]) -> Evaluation:
+def _summary(recipe: Recipe, found: dict[int, tuple[str, Row]], skipped: list[str]) -> Evaluation:
     if not found:
         raise UserError(f"no sample can be evaluated; the first of {len(skipped)} unreadable ones: {skipped[:1]}")
     rows = [found[place] for place in sorted(found)]
     names = rows[0][1]
-    records = {name: torch.tensor([row[name] for _, row in rows], dtype=torch.float64) for name in names}
-    metrics = {name: float(value) for name, value in recipe.summarise(records).items()}
+    columns = {name: [row[name] for _, row in rows] for name in names}
+    vectors = {name: torch.stack(column) for name, column in columns.items() if isinstance(column[0], Tensor)}
+    records = {n: torch.tensor(c, dtype=torch.float64) for n, c in columns.items() if n not in vectors}
+    metrics = {name: float(value) for name, value in recipe.summarise(records | vectors).items()}
     return Evaluation(metrics, records, [name for name, _ in rows], sorted(skipped))
 
 
@@ -141,6 +145,45 @@ def preview(
     batch = next(eval_batches(source, count, limit=count))
     with judging(recipe, device, precision, seed):
         return recipe.preview(to_device(batch, device), seed=seed).cpu()
+
+
+@dataclass
+class Spheres:
+    """Pictures to look around in."""
+
+    ids: list[str]
+    """Of the samples."""
+    pictures: dict[str, Tensor]
+    """By name, each uint8 (b, 3, H, 2H) on the CPU, of the first b samples."""
+
+
+def spheres(
+    recipe: Recipe,
+    source: Source,
+    count: int,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    precision: Precision = "fp32",
+) -> Spheres:
+    """The recipe's pictures to look around in, of the samples that `preview` shows.
+
+    Raises:
+        UserError: they are of another type or shape than `Recipe.spheres` says.
+    """
+    device = torch.device(device)
+    batch = next(eval_batches(source, count, limit=count))
+    with judging(recipe, device, precision, seed):
+        made = recipe.spheres(to_device(batch, device), seed=seed)
+    for name, pictures in made.items():
+        samples, channels, height, width = pictures.shape if pictures.ndim == 4 else (0, 0, 0, 0)
+        fits = pictures.dtype == torch.uint8 and channels == 3 and width == 2 * height > 0
+        if not fits or not 1 <= samples <= len(batch["id"]):
+            raise UserError(
+                f"spheres: {name} is {pictures.dtype} {tuple(pictures.shape)}; expected uint8 (b, 3, H, 2H) of at "
+                f"most {len(batch['id'])} samples"
+            )
+    return Spheres(batch["id"], {name: pictures.cpu() for name, pictures in made.items()})
 
 
 def load_for_inference(checkpoint: Path, recipe: Recipe, weights: Weights = "ema") -> dict[str, object]:

@@ -48,7 +48,7 @@ class Run:
         trainer = settings.trainer
         self.recipe, self.settings, self.log, self.config = recipe, settings, log, config
         self.ranks, self.stop, self.stopping = ranks, stop, False
-        self.folder = directory / "checkpoints"
+        self.folder = directory / checkpoints.FOLDER
         self.train, self.val = data.train(), data.val()
         self.order = Order(len(self.train), trainer.batch, trainer.seed)
         local = trainer.batch // ranks.world

@@ -71,11 +71,13 @@ class Recipe(nn.Module, ABC):
 
     @abstractmethod
     def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
-        """Metrics of every sample, each (B,) float. Noise depends on (seed, batch["key"]) alone, so that neither
-        batch size nor the number of ranks changes a digit."""
+        """Metrics of every sample, each (B,) float; or vectors (B, K), features from which `summarise` computes a
+        metric of the whole set and which are kept no longer. Noise depends on (seed, batch["key"]) alone, so that
+        neither batch size nor the number of ranks changes a digit."""
 
     def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
-        """One number a metric from those of all samples (each (N,) float64, in the order of the source)."""
+        """One number a metric from those of all samples (each (N,) float64, vectors (N, K), in the order of the
+        source)."""
         return {name: float(values.mean()) for name, values in records.items()}
 
     @abstractmethod
@@ -86,6 +88,12 @@ class Recipe(nn.Module, ABC):
         """What the rows or columns of `preview` show, for captions."""
         return ""
 
+    def spheres(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
+        """Pictures to look around in, under the same conditions as `preview`: for each name ("12-step", "truth") the
+        equirectangular pictures of the batch's samples, or of the first of them, uint8 (b, 3, H, 2H). The first name
+        is shown first. Names are lower-case letters, digits, `-` and `.`. Default: none."""
+        return {}
+
     def predict(self, inputs: list[Path], output: Path) -> list[Path]:
         """Run on files and write results; a recipe adds keyword options of its own, which become `salticid
         predict` flags. Returns the files written."""
@@ -93,6 +101,15 @@ class Recipe(nn.Module, ABC):
 
     def check(self, data: Data) -> None:
         """Raise ConfigError where data and recipe do not fit; called before anything is written."""
+
+    def start(self, *, fresh: bool) -> None:
+        """Get ready to train, on the CPU and on every rank, before anything is written: load what only training needs
+        (frozen networks of a loss, a teacher) and, in a `fresh` run that no checkpoint will overwrite, pretrained
+        weights.
+
+        Raises:
+            UserError: they cannot be loaded.
+        """
 
     def blocks(self) -> Iterable[nn.Module]:
         """Submodules that FSDP shards one by one and `torch.compile` compiles; default: the direct children."""

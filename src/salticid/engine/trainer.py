@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from salticid.data.source import Data
+from salticid.engine import checkpoint as checkpoints
 from salticid.engine import microbatch
 from salticid.engine.log import LogConfig, RunLog
 from salticid.engine.loop import Run, Status
@@ -49,6 +50,17 @@ class Trainer:
             raise ConfigError("data: the validation source is empty; validation.samples: 0 trains without validation")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
         self.config = config
+        self.started = False
+
+    def start(self, resume: bool = False) -> None:
+        """Let the recipe load what training needs, before anything is written; `fit` does it, if nobody has.
+
+        Raises:
+            UserError: it cannot be loaded.
+        """
+        if not self.started:
+            self.recipe.start(fresh=not (resume and checkpoints.listing(self.directory / checkpoints.FOLDER)))
+        self.started = True
 
     def fit(self, log: RunLog, resume: bool = False) -> Status:
         """Train to the last step, or to the first SIGTERM or SIGINT: then the step is completed and saved, and the
@@ -61,6 +73,7 @@ class Trainer:
         """
         status = "failed"
         try:
+            self.start(resume)
             device = pick_device(self.settings.trainer.device)
             micro_batch = self._micro_batch(device, self.directory, known=resume)
             with StopFlag() as stop, joined(device, self.settings.trainer.timeout) as ranks:
@@ -77,6 +90,7 @@ class Trainer:
         Raises:
             UserError: what would stop the run as well.
         """
+        self.start()
         device = pick_device(self.settings.trainer.device)
         with (
             StopFlag() as stop,

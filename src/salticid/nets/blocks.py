@@ -1,6 +1,7 @@
 """Building blocks of the convolutional networks; panoramas are seamless, so convolutions can wrap along the width."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,14 +32,13 @@ class Recomputable(nn.Module):
     (gradient checkpointing): less memory, a third more work."""
 
     recompute: bool = False
+    compute: Callable[..., Tensor]
+    """The forward pass proper."""
 
-    def forward(self, *inputs: Tensor | None) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(self.compute, *inputs, use_reentrant=False)
         return self.compute(*inputs)
-
-    def compute(self, *inputs: Any) -> Tensor:
-        raise NotImplementedError
 
 
 class ResBlock(Recomputable):

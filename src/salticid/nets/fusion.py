@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from salticid.geometry.cameras import Equirectangular
 from salticid.geometry.rig import Rig
+from salticid.geometry.se3 import rotate
 from salticid.geometry.warp import sample
 from salticid.nets.blocks import Conv, ResBlock, group_norm
 
@@ -36,6 +37,69 @@ class ConcatConv(nn.Module):
     def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
         z = self.squeeze((latents + self.codes).flatten(1, 2))
         return self.finish(self.widen(F.interpolate(z, size=(height, width), mode="nearest")))
+
+
+class Average(nn.Module):
+    """The mean of the views' latents, convolved and doubled in width: what any number of views can be reduced to
+    without knowing where they look. A baseline for the others."""
+
+    def __init__(self, channels: int = 4, *, hidden: int = 64, wrap: bool = True):
+        super().__init__()
+        self.squeeze = nn.Sequential(
+            Conv(channels, hidden), group_norm(hidden), nn.SiLU(), Conv(hidden, hidden), group_norm(hidden), nn.SiLU()
+        )
+        self.widen = Conv(hidden, channels, wrap=wrap)
+
+    def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
+        return self.widen(F.interpolate(self.squeeze(latents.mean(dim=1)), size=(height, width), mode="nearest"))
+
+
+class AttentionFusion(nn.Module):
+    """Every cell of the panorama's latent attends to all cells of all views by their directions.
+
+    Queries are made of the cell's direction on the sphere; keys of a view cell's latent, its direction in the rig's
+    frame and the place of its camera. So it holds for any number of views on any rig; cells outside a view's image
+    circle are not attended to.
+    """
+
+    def __init__(self, channels: int = 4, *, hidden: int = 64, heads: int = 4, octaves: int = 5, wrap: bool = True):
+        super().__init__()
+        self.heads, self.octaves = heads, octaves
+        direction = 3 + 6 * octaves
+        self.query = nn.Sequential(nn.Linear(direction, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.key = nn.Sequential(nn.Linear(direction + 3 + channels, hidden), nn.SiLU(), nn.Linear(hidden, 2 * hidden))
+        self.mix = nn.Sequential(
+            Conv(hidden, hidden, wrap=wrap),
+            ResBlock(hidden, hidden, wrap=wrap),
+            nn.SiLU(),
+            Conv(hidden, channels, wrap=wrap),
+        )
+
+    def forward(self, latents: Tensor, rig: Rig, height: int, width: int) -> Tensor:
+        rays, _ = Equirectangular(height, width).rays(latents.device)
+        query = self.query(self.fourier(rays.flatten(0, 1)))[None].expand(len(latents), -1, -1)
+        found, seen = zip(*(self.describe(latents[:, i], rig, i) for i in range(latents.shape[1])), strict=True)
+        key, value = self.key(torch.cat(found, dim=1)).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
+        mask = torch.cat(seen, dim=1)[:, None, None, :]
+        fused = F.scaled_dot_product_attention(q.to(v.dtype), k, v, attn_mask=mask)
+        return self.mix(fused.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, (height, width)))
+
+    def describe(self, latent: Tensor, rig: Rig, index: int) -> tuple[Tensor, Tensor]:
+        """The cells of a view (B, h·w, F), and which are within its image circle (B, h·w)."""
+        batch, _, h, w = latent.shape
+        rays, valid = rig.cameras[index].resized(h, w).rays(latent.device)
+        to_rig = rig.poses[..., index, :, :].to(rays).expand(batch, 4, 4)
+        directions = rotate(to_rig, rays.expand(batch, h, w, 3)).flatten(1, 2)
+        place = to_rig[:, None, :3, 3].expand(-1, h * w, -1)
+        cells = [self.fourier(directions), place, latent.flatten(2).transpose(1, 2).float()]
+        return torch.cat(cells, dim=-1), valid.flatten(-2).expand(batch, -1)
+
+    def fourier(self, directions: Tensor) -> Tensor:
+        """(…, 3) → (…, 3 + 6·octaves): the direction and its sines and cosines at doubling rates."""
+        rates = 2.0 ** torch.arange(self.octaves, device=directions.device)
+        phase = (directions[..., None, :] * rates[:, None]).flatten(-2)
+        return torch.cat([directions, phase.sin(), phase.cos()], dim=-1)
 
 
 class RayFusion(nn.Module):

@@ -62,14 +62,14 @@ class UViT(nn.Module):
         self.down_blocks = nn.ModuleList()
         for i, outputs in enumerate(widths):
             inputs, last = [width, outputs], i == len(widths) - 1
-            self.down_blocks.append(Stage(inputs, outputs, base, time, down=not last, wrap=wrap))
+            self.down_blocks.append(DownStage(inputs, outputs, base, time, last=last, wrap=wrap))
             skips += [outputs] * (2 if last else 3)
             width = outputs
         self.mid_block = Transformer(width, base, size.layers, size.heads, wrap=wrap)
         self.up_blocks = nn.ModuleList()
         for i, outputs in enumerate(reversed(widths)):
             inputs = [(width if n == 0 else outputs) + skips.pop() for n in range(3)]
-            self.up_blocks.append(Stage(inputs, outputs, base, time, up=i < len(widths) - 1, wrap=wrap))
+            self.up_blocks.append(UpStage(inputs, outputs, base, time, last=i == len(widths) - 1, wrap=wrap))
             width = outputs
         self.conv_norm_out = nn.GroupNorm(32, base)
         self.conv_out = Conv(base, 3, wrap=wrap)
@@ -83,10 +83,10 @@ class UViT(nn.Module):
         h = self.conv_in(torch.cat(inputs, dim=1))
         skips = [h]
         for stage in self.down_blocks:
-            h = stage.descend(h, embedding, context, skips)
+            h = stage(h, embedding, context, skips)
         h, features = self.mid_block(h, context, self.aligned)
         for stage in self.up_blocks:
-            h = stage.climb(h, embedding, context, skips)
+            h = stage(h, embedding, context, skips)
         return self.conv_out(F.silu(self.conv_norm_out(h))).float(), features
 
 
@@ -100,28 +100,16 @@ class TimeMLP(nn.Module):
         return self.linear_2(F.silu(self.linear_1(sinusoids(time, self.channels))))
 
 
-class Stage(nn.Module):
-    """The residual blocks of one resolution on the way down or up, and the change of resolution after them."""
+class DownStage(nn.Module):
+    """The residual blocks of one resolution on the way down, and the way to the next."""
 
-    def __init__(
-        self,
-        inputs: list[int],
-        outputs: int,
-        context: int,
-        time: int,
-        *,
-        down: bool = False,
-        up: bool = False,
-        wrap: bool,
-    ):
+    def __init__(self, inputs: list[int], outputs: int, context: int, time: int, *, last: bool, wrap: bool):
         super().__init__()
         self.resnets = nn.ModuleList(ContextBlock(each, outputs, context, time, wrap=wrap) for each in inputs)
-        if down:
+        if not last:
             self.downsamplers = nn.ModuleList([Resample(outputs, stride=2, wrap=wrap)])
-        if up:
-            self.upsamplers = nn.ModuleList([Resample(outputs, grow=2, wrap=wrap)])
 
-    def descend(self, h: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
         """Leaves what the way up needs in `skips`."""
         for block in self.resnets:
             h = block(h, time, context)
@@ -131,7 +119,18 @@ class Stage(nn.Module):
             skips.append(h)
         return h
 
-    def climb(self, h: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
+
+class UpStage(nn.Module):
+    """The residual blocks of one resolution on the way up, each with a picture of the way down beside its input, and
+    the way to the next."""
+
+    def __init__(self, inputs: list[int], outputs: int, context: int, time: int, *, last: bool, wrap: bool):
+        super().__init__()
+        self.resnets = nn.ModuleList(ContextBlock(each, outputs, context, time, wrap=wrap) for each in inputs)
+        if not last:
+            self.upsamplers = nn.ModuleList([Resample(outputs, grow=2, wrap=wrap)])
+
+    def forward(self, h: Tensor, time: Tensor, context: Tensor, skips: list[Tensor]) -> Tensor:
         for block in self.resnets:
             h = block(torch.cat([h, skips.pop()], dim=1), time, context)
         for enlarge in getattr(self, "upsamplers", ()):

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Generator
 
+from salticid.data.coverage import check_coverage
 from salticid.data.source import Data, Sample, Source
 from salticid.errors import ConfigError
 from salticid.geometry.cameras import UCM, Equirectangular
@@ -35,11 +36,14 @@ class WorldPanoramas(Data):
         views: number of cameras, evenly around the horizon.
         xi: the cameras' ξ.
         focal: the UCM's fx and fy, pixels: u = focal·x/(z + ξ·|p|) + cx. 34 at 64 pixels sees 98.6 % of the sphere.
+        focal_size: height and width of the pictures for which `focal` is stated, where that is not view_size: 220
+            pixels of a calibration at 560 are 50.3 at 128. 0: view_size.
         radius: distance of the cameras from the rig's centre, m; at most 0.4, which scenes keep clear.
         supersample: supersample² rays a pixel are averaged, in views and panorama.
+        min_coverage: share of the sphere, by solid angle, that the rig has to see; 0 allows every rig.
 
     Raises:
-        ConfigError: a value that makes no rig.
+        ConfigError: a value that makes no rig, or a rig that sees too little.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class WorldPanoramas(Data):
         views: int = 4,
         xi: float = 0.9,
         focal: float = 34.0,
+        focal_size: int = 0,
         radius: float = 0.15,
         supersample: int = 1,
+        min_coverage: float = 0.9,
     ) -> None:
         counts = {
             "train_scenes": train_scenes,
@@ -66,6 +72,8 @@ class WorldPanoramas(Data):
         for key, value in counts.items():
             if value < 1:
                 raise ConfigError(f"data.{key} is {value}; expected at least 1")
+        if focal_size < 0:
+            raise ConfigError(f"data.focal_size is {focal_size}; expected 0 or more")
         if not 0 <= radius <= 0.4:
             raise ConfigError(f"data.radius is {radius} m; expected 0 to 0.4, which scenes keep clear")
         if not (0 < focal < math.inf and 0 <= xi < math.inf):
@@ -73,8 +81,9 @@ class WorldPanoramas(Data):
         self.seed, self.train_scenes, self.val_scenes = seed, train_scenes, val_scenes
         self.supersample = supersample
         self.panorama = Equirectangular(height, 2 * height)
-        self.camera = UCM.centred(view_size, view_size, focal, xi=xi)
+        self.camera = UCM.centred(view_size, view_size, focal * view_size / (focal_size or view_size), xi=xi)
         self.rig = Rig.ring(views, self.camera, radius)
+        check_coverage(self.rig, min_coverage, focal)
 
     def train(self) -> Source:
         return _Scenes(self, "train", self.train_scenes)

@@ -1,29 +1,27 @@
 """A folder of equirectangular pictures as training data: fisheye views are cut out of them on the fly."""
 
-import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from salticid.data.coverage import check_coverage
 from salticid.data.readers.cache import DecodedCache
-from salticid.data.readers.jitter import RigJitter, jittered, signed
-from salticid.data.readers.pictures import is_picture, picture_size
-from salticid.data.readers.scenes import kept_out, scene_rule
+from salticid.data.readers.jitter import RigJitter, extremes, jittered, signed
+from salticid.data.readers.splits import Split, divided
 from salticid.data.source import Data, Sample, Source
-from salticid.errors import ConfigError, UnreadableSample
+from salticid.errors import ConfigError
 from salticid.geometry.cameras import UCM
 from salticid.geometry.rig import Rig, ucm_intrinsics
 from salticid.geometry.views import views_from_panorama
 
-log = logging.getLogger(__name__)
-
 
 class PanoramaFolder(Data):
-    """All 2:1 pictures under a folder, split into training and validation **by scene**.
+    """All 2:1 pictures under a folder, split into training and validation **by scene**, by folders or by lists.
 
     Args:
         root: the folder, searched recursively for JPEG, PNG, WebP, TIFF, BMP and Radiance HDR files. Links to files
@@ -31,24 +29,37 @@ class PanoramaFolder(Data):
         height: rows of the target panorama; it is twice as wide.
         view_size, views, xi, focal: the rig cut out of each panorama: `views` UCM cameras of view_size² pixels
             at equal steps of yaw, all at the panorama's own centre. `focal` is in pixels of the view.
+        focal_size: height and width of the pictures for which `focal` is stated, where that is not view_size: 220
+            pixels of a calibration at 560 are 50.3 at 128. 0: view_size.
         jitter: how much the cameras of training samples vary.
+        min_coverage: share of the sphere, by solid angle, that the rig has to see even at its worst jitter; 0 allows
+            every rig.
         scene: what makes a scene: `stem` (files of the same name in different folders belong together, as in
             up/down pairs), `folder`, or a regular expression with a group named `scene`, searched in the path
             relative to root.
-        val_scenes: names of the scenes kept out for validation; empty: a share `val_share` of the scenes, chosen
-            by a hash of their names, so that a scene stays on its side when others are added. Of two scenes or more,
-            each side gets one at least, unless the share is 0 (all for training) or 1 (all for validation).
+        val_share: share of the scenes kept out for validation, chosen by a hash of their names, so that a scene
+            stays on its side when others are added. Of two scenes or more, each side gets one at least, unless the
+            share is 0 (all for training) or 1 (all for validation). None: 0.2, if nothing else says how to split.
+        val_scenes: names of the scenes kept out for validation.
+        train_folders, val_folders: folders in root for each side.
+        train_list, val_list: text files with one path per line, relative to root or to the list's own folder.
         exclude: glob patterns (on the path relative to root) of files to leave out.
         turn: turn training panoramas by a random yaw. flip: mirror half of them.
-        gain: every colour channel of a training sample is multiplied by a factor from [1 − gain, 1 + gain].
+        gain: every colour channel of a training sample (all of its views and the target alike) is multiplied by a
+            factor from [1 − gain, 1 + gain].
         cache_mb: decoded panoramas kept in memory, per loader process.
         source_height: panoramas are reduced to this many rows (area average) when decoded; 0: 4 × height.
 
-    Files that are broken, not 2:1, not 8-bit colour or whose names are not UTF-8 are named in the log, counted in
-    `skipped`, left out.
+    Scenes, a share of them, folders and lists are four ways to split; at most one may be given. Of two folders or
+    lists one may be left out: that side then gets all other pictures. If no way is given and root holds pictures in
+    `train` and in `val` or `test`, these folders are the split.
+
+    Files that are missing, broken, not 2:1, not 8-bit colour or whose names are not UTF-8 are named in the log,
+    counted in `skipped`, left out.
 
     Raises:
-        ConfigError: a value out of range, no such folder, no usable panorama, or scenes that cannot be told apart.
+        ConfigError: a value out of range, a rig that sees too little, no such folder or list, more than one way to
+            split, no usable panorama, or scenes that cannot be told apart.
     """
 
     def __init__(
@@ -59,14 +70,20 @@ class PanoramaFolder(Data):
         views: int = 4,
         xi: float = 0.9,
         focal: float = 34.0,
+        focal_size: int = 0,
         jitter: RigJitter | None = None,
+        min_coverage: float = 0.9,
         scene: str = "stem",
+        val_share: float | None = None,
         val_scenes: Sequence[str] = (),
-        val_share: float = 0.2,
+        train_folders: Sequence[str] = (),
+        val_folders: Sequence[str] = (),
+        train_list: Path | None = None,
+        val_list: Path | None = None,
         exclude: Sequence[str] = (),
         turn: bool = True,
         flip: bool = True,
-        gain: float = 0.2,
+        gain: float = 0.0,
         cache_mb: int = 1024,
         source_height: int = 0,
     ):
@@ -74,32 +91,26 @@ class PanoramaFolder(Data):
         if not self.root.is_dir():
             raise ConfigError(f"data.root: {root} is not a folder of panoramas")
         self.jitter = jitter or RigJitter()
-        for key, value, expected, right in (
-            ("height", height, "at least 1", height >= 1),
-            ("view_size", view_size, "at least 1", view_size >= 1),
-            ("views", views, "at least 1", views >= 1),
-            ("xi", xi, "a finite number, not negative", 0 <= xi < math.inf),
-            ("focal", focal, "a finite number above 0", 0 < focal < math.inf),
-            ("jitter.xi", self.jitter.xi, "0 to below 1", 0 <= self.jitter.xi < 1),
-            ("jitter.focal", self.jitter.focal, "a finite number, not negative", 0 <= self.jitter.focal < math.inf),
-            ("jitter.rotation", self.jitter.rotation, "0 to 180 degrees", 0 <= self.jitter.rotation <= 180),
-            ("val_share", val_share, "0 to 1", 0 <= val_share <= 1),
-            ("gain", gain, "0 to 1", 0 <= gain <= 1),
-            ("cache_mb", cache_mb, "0 or more", cache_mb >= 0),
-            ("source_height", source_height, "0 or more", source_height >= 0),
-        ):
-            if not right:
-                raise ConfigError(f"data.{key} is {value}; expected {expected}")
+        check_values(
+            self.jitter,
+            height=height,
+            view_size=view_size,
+            views=views,
+            xi=xi,
+            focal=focal,
+            focal_size=focal_size,
+            gain=gain,
+            cache_mb=cache_mb,
+            source_height=source_height,
+        )
+        split = Split(val_scenes, val_share, train_folders, val_folders, train_list, val_list)
         self.height = height
-        self.rig = Rig.ring(views, UCM.centred(view_size, view_size, f=focal, xi=xi))
+        pixels = focal * view_size / (focal_size or view_size)
+        self.rig = Rig.ring(views, UCM.centred(view_size, view_size, f=pixels, xi=xi))
+        check_coverage(self.rig, min_coverage, focal, extremes=partial(extremes, jitter=self.jitter))
         self.turn, self.flip, self.gain = turn, flip, gain
         self.cache = DecodedCache(cache_mb * 2**20, source_height or 4 * height)
-        self.files, self.skipped = find_panoramas(self.root, exclude)
-        scene_of = scene_rule(scene)
-        scenes = {path: scene_of(path) for path in self.files}
-        out = kept_out(set(scenes.values()), val_scenes, val_share)
-        self.train_files = [path for path in self.files if scenes[path] not in out]
-        self.val_files = [path for path in self.files if scenes[path] in out]
+        self.train_files, self.val_files, self.skipped = divided(self.root, split, scene, exclude)
 
     def train(self) -> "PanoramaViews":
         return PanoramaViews(self, self.train_files)
@@ -146,48 +157,23 @@ class PanoramaViews(Source):
         return source.flip(-1) if mirror else source
 
 
-def find_panoramas(root: Path, exclude: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Usable files under `root` (relative to it, sorted), and the reason for every one that is not.
-
-    Raises:
-        ConfigError: there is no usable file, or a pattern is empty.
-    """
-    if "" in exclude:
-        raise ConfigError("data.exclude: a pattern is empty")
-    usable, skipped = [], {}
-    unmatched = dict.fromkeys(exclude)
-    for path in sorted(p for p in root.rglob("*") if is_picture(p) and p.is_file()):
-        relative = path.relative_to(root)
-        if matching := [pattern for pattern in exclude if relative.match(pattern)]:
-            for pattern in matching:
-                unmatched.pop(pattern, None)
-            continue
-        try:
-            check_panorama(path)
-        except UnreadableSample as error:
-            skipped[printable(relative)] = str(error)
-            log.warning("skipped %s", error)
-        else:
-            usable.append(relative)
-    for pattern in unmatched:
-        log.warning("data.exclude: no picture under %s matches %r", root, pattern)
-    if not usable:
-        raise ConfigError(f"data.root: no usable 2:1 panorama under {root} ({len(skipped)} files skipped)")
-    return usable, skipped
-
-
-def check_panorama(path: Path) -> None:
-    """Raise UnreadableSample, with the reason, unless the file's name and header are those of a usable panorama."""
-    if printable(path) != str(path):
-        raise UnreadableSample(f"{printable(path)}: the file's name is not UTF-8")
-    height, width = picture_size(path)
-    if not height or abs(width / height - 2) > 0.02:
-        raise UnreadableSample(f"{path}: {width}×{height} is not 2:1")
-
-
-def printable(path: Path) -> str:
-    """The path with escapes for bytes that are not UTF-8."""
-    return str(path).encode(errors="backslashreplace").decode()
+def check_values(jitter: RigJitter, **values: float) -> None:
+    """Raise ConfigError, with the key, unless all numbers are in their ranges."""
+    counts = [(key, values[key], "at least 1", values[key] >= 1) for key in ("height", "view_size", "views")]
+    sizes = [(key, values[key], "0 or more", values[key] >= 0) for key in ("focal_size", "cache_mb", "source_height")]
+    xi, focal, gain = values["xi"], values["focal"], values["gain"]
+    for key, value, expected, right in (
+        *counts,
+        *sizes,
+        ("xi", xi, "a finite number, not negative", 0 <= xi < math.inf),
+        ("focal", focal, "a finite number above 0", 0 < focal < math.inf),
+        ("jitter.xi", jitter.xi, "0 to below 1", 0 <= jitter.xi < 1),
+        ("jitter.focal", jitter.focal, "a finite number, not negative", 0 <= jitter.focal < math.inf),
+        ("jitter.rotation", jitter.rotation, "0 to 180 degrees", 0 <= jitter.rotation <= 180),
+        ("gain", gain, "0 to 1", 0 <= gain <= 1),
+    ):
+        if not right:
+            raise ConfigError(f"data.{key} is {value}; expected {expected}")
 
 
 def brightened(image: Tensor, gain: Tensor) -> Tensor:

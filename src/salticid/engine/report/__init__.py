@@ -17,6 +17,8 @@ from salticid.errors import UserError
 __all__ = ["write_report"]
 
 ASSETS = Path(__file__).parent
+STYLES = "page.css", "page.viewer.css"
+SCRIPTS = "page.js", "page.viewer.js"
 
 
 def write_report(run_dir: Path) -> Path:
@@ -53,8 +55,9 @@ def page(files: RunFiles) -> str:
         configuration(files),
         environment(files),
     ]
-    style = (ASSETS / "page.css").read_text(encoding="utf-8")
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    style, script = (
+        "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return "\n".join(

@@ -10,6 +10,7 @@ import yaml
 
 from salticid.engine.journal import Journal, is_number, read_log
 from salticid.engine.pictures import Picture, find_pictures
+from salticid.engine.report.spheres import Sphere, find_spheres
 
 Metrics = dict[str, float]
 
@@ -28,6 +29,8 @@ class Evaluation:
     baselines: frozenset[str]
     picture: Picture | None = None
     """`evaluation/*.png` of the same name."""
+    spheres: list[Sphere] = field(default_factory=list)
+    """Pictures to look around in."""
 
 
 @dataclass
@@ -66,7 +69,7 @@ def read_run(run_dir: Path) -> RunFiles:
     for path in sorted((run_dir / "evaluation").glob("*.json")):
         content = _json(path, files.problems)
         if isinstance(content, dict) and isinstance(content.get("metrics"), dict):
-            files.evaluations.append(_evaluation(path, content))
+            files.evaluations.append(_evaluation(path, content, files.problems))
         elif content is not None:
             files.problems.append(f"{path.relative_to(run_dir)}: no metrics in it")
     return files
@@ -105,7 +108,7 @@ def unchanging(validations: Sequence[Metrics]) -> frozenset[str]:
     return frozenset(variants - moving)
 
 
-def _evaluation(path: Path, content: dict[str, Any]) -> Evaluation:
+def _evaluation(path: Path, content: dict[str, Any], problems: list[str]) -> Evaluation:
     given = content.get("baselines")
     baselines = given if isinstance(given, dict) else {}
     metrics = numbers(content["metrics"])
@@ -113,7 +116,9 @@ def _evaluation(path: Path, content: dict[str, Any]) -> Evaluation:
         metrics |= {f"{metric}/{baseline}": value for metric, value in numbers(values).items()}
     facts = {key: content[key] for key in FACTS if content.get(key) not in (None, {}, [])}
     picture = Picture(0, path.stem, path.with_suffix(".png"))
-    return Evaluation(path.stem, facts, metrics, frozenset(baselines), picture if picture.path.is_file() else None)
+    still = picture if picture.path.is_file() else None
+    spheres = find_spheres(path.with_suffix(""), problems)
+    return Evaluation(path.stem, facts, metrics, frozenset(baselines), still, spheres)
 
 
 def _text(path: Path, problems: list[str]) -> str:

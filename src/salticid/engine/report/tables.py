@@ -8,6 +8,7 @@ from salticid.engine.journal import Line
 from salticid.engine.report.files import Metrics, RunFiles, higher_is_better, numbers, split_name, unchanging
 from salticid.engine.report.film import still
 from salticid.engine.report.html import card, folded, section, table, text
+from salticid.engine.report.viewer import BUDGET, viewer
 
 RECENT = 4
 """Evaluations shown unfolded."""
@@ -21,6 +22,7 @@ def results(files: RunFiles) -> str:
     lines = files.journal.of("validation")
     baselines = unchanging([numbers(line.get("metrics")) for line in lines])
     newest = sorted(files.evaluations, key=lambda e: (str(e.facts.get("step", "")).zfill(12), e.name), reverse=True)
+    with_spheres = sum(bool(evaluation.spheres) for evaluation in newest[:RECENT])
     blocks = []
     for place, evaluation in enumerate(newest):
         facts = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in evaluation.facts.items())
@@ -28,6 +30,8 @@ def results(files: RunFiles) -> str:
         shown = metrics_table(evaluation.metrics, baselines | evaluation.baselines)
         if evaluation.picture is not None and place < RECENT:
             shown += still(evaluation.picture, files)
+        if evaluation.spheres and place < RECENT:
+            shown += viewer(evaluation, files, BUDGET // with_spheres)
         blocks.append(card(f"<h3>{text(title)}</h3>{shown}") if place < RECENT else folded(title, shown))
     for weights in dict.fromkeys(str(line.get("weights", "raw")) for line in lines):
         own = [line for line in lines if str(line.get("weights", "raw")) == weights]

@@ -1,5 +1,6 @@
 """The panorama recipe: what the engine asks of it, on the model and the scores beside this file."""
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -9,49 +10,71 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salticid.data.readers.pictures import read_picture
 from salticid.data.source import Batch, Data, first_readable
-from salticid.diffusion.loss import DiffusionLoss
 from salticid.diffusion.noise import keyed_normal
-from salticid.diffusion.times import LogitNormal
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
-from salticid.errors import ConfigError, UserError
+from salticid.errors import ConfigError
 from salticid.evaluate.image import eight_bit
-from salticid.evaluate.pictures import check_png_path, fit, save_png, tile, to_bytes
-from salticid.geometry.rig import Rig, load_rig
-from salticid.geometry.stitch import Stitcher, coverage
-from salticid.nets.blocks import ResBlock
-from salticid.nets.panorama_unet import Condition
-from salticid.recipes.panorama.model import FusionName, PanoramaModel
-from salticid.recipes.panorama.rigs import batch_rig, views_for
-from salticid.recipes.panorama.score import best_stitch, score, score_baselines, score_seen, summarise
-from salticid.recipes.panorama.settings import LossWeights, Sampler, distances, positive, require
+from salticid.evaluate.pictures import fit, tile, to_bytes
+from salticid.geometry.rig import Rig
+from salticid.geometry.stitch import Stitcher
+from salticid.losses.frozen import Frozen
+from salticid.nets.blocks import Recomputable
+from salticid.nets.kl_encoder import DiagonalGaussian
+from salticid.recipes.panorama.initial import load_initial, read_initial
+from salticid.recipes.panorama.metrics import Metrics
+from salticid.recipes.panorama.model import Condition, PanoramaModel
+from salticid.recipes.panorama.objective import Objective
+from salticid.recipes.panorama.predict import predict_panorama
+from salticid.recipes.panorama.rigs import batch_rig
+from salticid.recipes.panorama.score import Panorama, baselines, best_stitch, score, score_seen, summarise
+from salticid.recipes.panorama.settings import (
+    DecoderName,
+    Distillation,
+    EncoderName,
+    FusionName,
+    Gan,
+    Initial,
+    Judges,
+    LossWeights,
+    Sampler,
+    check_sizes,
+    distances,
+    positive,
+    require,
+)
 
 log = logging.getLogger(__name__)
 
-LITTLE_COVERAGE = 0.9
-"""Share of the sphere below which a rig is remarked on."""
-
 
 class PanoramaRecipe(Recipe):
-    """Fisheye views (four for `concat_conv`, any number for `rays`) → a panorama of height × 2·height.
+    """Fisheye views (four for `concat_conv`, any number for the other fusions) → a panorama of height × 2·height.
 
     Args:
-        height: rows of the panorama; a multiple of 8.
-        views, view_size: the rig's number of views and their (square) size; the size is a multiple of 8.
-        fusion: `concat_conv` stacks the views' latents as the public code does; `rays` looks through the cameras.
+        height: rows of the panorama; a multiple of 8, and of what the encoder shrinks by.
+        views, view_size: the rig's number of views and their (square) size; the size is such a multiple too.
+        encoder: `small`, of `encoder_widths`, or SSDD's f8c4, f16c4, f32c4.
+        decoder: `small`, of `decoder_widths`, or SSDD's U-ViT S, B, M, L, XL, H.
+        fusion: `concat_conv` stacks the views' latents as the public code does; `average` takes their mean;
+            `attention` and `rays` look through the cameras.
         concat_norm: whether `concat_conv` ends in GroupNorm·SiLU, as the public code does.
         fusion_distances: metres at which `rays` looks into the views (.inf allowed).
         stitch_distances: metres of the warp-and-blend stitches that guide the decoder; empty: no guide, the
             decoder sees the latent alone.
         baseline_distances: evaluation reports warp-and-blend at the best of these distances.
-        latent, encoder_widths, decoder_widths: channels of the latent and of the networks' levels.
+        image_head: draw the panorama from the latent first; the flow then models what is left around that picture.
+        latent, encoder_widths, decoder_widths: channels of the latent and of the small networks' levels.
         residual: standard deviation that is left to the flow once the image head has drawn its picture; the
             network's input and output are scaled for it (preconditioning).
         noisy_share: share of training times drawn next to t = 1, where one-step sampling starts and the
             logit-normal distribution hardly ever goes.
+        wrap: left and right of the panorama are neighbours, in convolutions and in attention; False as in the
+            public code.
+        freeze_encoder: train all but the encoder, which `initial` must bring.
         sampler: of evaluation and previews, beside one single step.
-        weights: of the loss terms.
+        weights, gan, judges: of the loss terms, the discriminator, and the networks that judge.
+        initial: weights to begin with.
+        distill: teach one step what the initial weights do in many; encoder, fusion and image head stay as they are.
     """
 
     def __init__(
@@ -59,28 +82,30 @@ class PanoramaRecipe(Recipe):
         height: int = 64,
         views: int = 4,
         view_size: int = 64,
+        encoder: EncoderName = "small",
+        decoder: DecoderName = "small",
         fusion: FusionName = "rays",
         concat_norm: bool = False,
         fusion_distances: Sequence[float] = (1.0, 2.5, math.inf),
         stitch_distances: Sequence[float] = (),
         baseline_distances: Sequence[float] = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, math.inf),
+        image_head: bool = True,
         latent: int = 4,
         encoder_widths: Sequence[int] = (32, 64, 96),
         decoder_widths: Sequence[int] = (40, 64, 96),
         residual: float = 0.35,
         noisy_share: float = 0.1,
+        wrap: bool = True,
+        freeze_encoder: bool = False,
         sampler: Sampler = Sampler(),
         weights: LossWeights = LossWeights(),
+        gan: Gan = Gan(),
+        judges: Judges = Judges(),
+        initial: Initial | None = None,
+        distill: Distillation | None = None,
     ):
         super().__init__()
-        eight = "a multiple of 8, at least 8"
-        require("recipe.height", height, height >= 8 and height % 8 == 0, eight)
-        require("recipe.view_size", view_size, view_size >= 8 and view_size % 8 == 0, eight)
-        require("recipe.views", views, views >= 1, "at least 1")
-        require("recipe.latent", latent, latent >= 1, "at least 1")
-        for name, widths in (("encoder_widths", encoder_widths), ("decoder_widths", decoder_widths)):
-            three = len(widths) == 3 and all(width >= 1 for width in widths)
-            require(f"recipe.{name}", widths, three, "three numbers of channels, one for each halving of the size")
+        check_sizes(height, view_size, views, latent, encoder, encoder_widths, decoder_widths)
         require("recipe.fusion_distances", fusion_distances, len(fusion_distances) > 0, "at least one distance")
         for name, values in (
             ("fusion_distances", fusion_distances),
@@ -89,29 +114,49 @@ class PanoramaRecipe(Recipe):
         ):
             require(f"recipe.{name}", values, distances(*values), "metres above 0 (.inf allowed)")
         require("recipe.residual", residual, positive(residual), "a number above 0")
+        if initial is None:
+            began = "recipe.initial.path: a run or a checkpoint to take it from"
+            require("recipe.freeze_encoder", freeze_encoder, not freeze_encoder, f"false, or {began}")
+            require("recipe.distill", distill, distill is None, f"null, or {began}")
+        require("recipe.weights.gan", weights.gan, not (distill and weights.gan), "0 in a distillation")
         self.model = PanoramaModel(
             height,
             views,
+            encoder=encoder,
+            decoder=decoder,
             fusion=fusion,
             concat_norm=concat_norm,
             fusion_distances=fusion_distances,
             stitch_distances=stitch_distances,
+            image_head=image_head,
             latent=latent,
             encoder_widths=encoder_widths,
             decoder_widths=decoder_widths,
             residual=residual,
+            wrap=wrap,
         )
         self.height, self.views, self.view_size = height, views, view_size
         self.baseline_distances = tuple(baseline_distances)
-        self.sampler, self.weights = sampler, weights
-        self.times = LogitNormal(noisy_share=noisy_share)
-        self.flow_loss = DiffusionLoss(self.model.path, self.model.target)
+        self.sampler, self.initial, self.distill = sampler, initial, distill
+        self.objective = Objective(self.model, weights, gan, judges, noisy_share, wrap)
+        self.metrics = Metrics(judges)
+        self.teacher: Frozen | None = None
+        self.frozen_encoder = freeze_encoder or distill is not None
+        if self.frozen_encoder:
+            self.model.encoder.requires_grad_(False)
+        if distill:
+            self.model.requires_grad_(False).decoder.requires_grad_(True)
         # What prediction from other rigs has to imitate: taken from the data, saved with the weights.
         self.register_buffer("rig_intrinsics", torch.zeros(views, 5))
         self.register_buffer("rig_poses", torch.eye(4).repeat(views, 1, 1))
 
     def phases(self) -> tuple[Phase, ...]:
-        return (Phase("flow", ("model",)),)
+        model = Phase("flow", ("model", "objective.repa") if self.objective.repa else ("model",))
+        if self.objective.discriminator is None:
+            return (model,)
+        gan = self.objective.gan
+        judge = Phase("discriminator", ("objective.discriminator",), lr_scale=gan.lr_scale, start=gan.start)
+        return model, judge
 
     def check(self, data: Data) -> None:
         sample = first_readable(data.train(), data.val())
@@ -127,40 +172,67 @@ class PanoramaRecipe(Recipe):
                 raise ConfigError(f"data: samples have {name} of shape {got}, the recipe expects {shape}")
         self.rig_intrinsics.copy_(sample["intrinsics"])
         self.rig_poses.copy_(sample["poses"])
-        seen = coverage(batch_rig(sample["intrinsics"][None], sample["poses"][None], self.view_size)).solid_angle
-        if seen < LITTLE_COVERAGE:
-            log.warning("the rig sees %.0f %% of the sphere: the rest of the panorama is made up", 100 * seen)
+
+    def start(self, *, fresh: bool) -> None:
+        self.objective.start()
+        self.metrics.start()
+        if self.initial is None or not (fresh or self.distill):
+            return
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        parts = load_initial(self.model, read_initial(self.initial), self.initial.path)
+        missing = "encoder" if self.frozen_encoder and "encoder" not in parts else ""
+        if self.distill and not {"encoder", "decoder", "fusion"} <= set(parts):
+            missing = "whole model"
+        if missing:
+            raise ConfigError(f"recipe.initial.path: {self.initial.path} has no {missing}, which is not trained")
+        log.info("%s: took %s", self.initial.path, ", ".join(parts))
+        if self.distill:
+            teacher = copy.deepcopy(self.model)
+            teacher.encoder = teacher.fusion = torch.nn.Identity()  # it is told what the student is told
+            self.teacher = Frozen(teacher)
+        if not fresh:
+            self.model.load_state_dict(before)
 
     # --- training
 
     def loss(self, phase: str, batch: Batch, clock: Clock) -> Loss:
-        model, views, truth, keys = self.model, batch["views"], batch["panorama"], batch["key"]
-        posterior = model.encoder(views.flatten(0, 1))
-        shape = views.shape[1], *posterior.mean.shape[1:]
-        jitter = keyed_normal(keys, shape, seed=clock.seed, stream="latent", device=truth.device)
-        condition = model.condition(views, self.rig(batch), posterior.sample(jitter.flatten(0, 1)))
+        if phase == "discriminator":
+            with torch.no_grad():
+                condition, _ = self.look(batch, clock)
+                scored, _ = self.objective.predict(self.model, batch, condition, clock)
+            return self.objective.discriminate(scored.x0, batch["panorama"])
+        condition, posterior = self.look(batch, clock)
+        if self.distill is None:
+            return self.objective.flow(self.model, batch, condition, clock, posterior)
+        if self.teacher is None:
+            raise ConfigError("a distillation has no teacher before the recipe is started")
+        noise = self.objective.noise(batch, clock)
+        with torch.no_grad():
+            taught = self.teacher.network.generate(condition, noise, self.distill.steps, self.distill.power)
+        return self.objective.distilled(self.model, batch, condition, clock, noise, taught)
 
-        noise = keyed_normal(keys, truth.shape[1:], seed=clock.seed, stream="noise", device=truth.device)
-        times = self.times(keys, seed=clock.seed, device=truth.device)
-        output = model.denoiser(condition).output(model.path.mix(truth, noise, times), times)
-
-        terms = {
-            "flow": self.flow_loss(output, truth, noise, times).loss,
-            "image": F.mse_loss(condition.estimate.float(), truth),
-            "kl": posterior.kl().mean(),
-        }
-        total = self.weights.flow * terms["flow"] + self.weights.image * terms["image"] + self.weights.kl * terms["kl"]
-        return Loss(total, {name: value.detach() for name, value in terms.items()})
+    def look(self, batch: Batch, clock: Clock) -> tuple[Condition, DiagonalGaussian | None]:
+        """What the decoder is to know of a training batch, from sampled latents; and their posterior, if trained."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
+            posterior = self.model.encode(batch["views"])
+        shape = batch["views"].shape[1], *posterior.mean.shape[1:]
+        jitter = keyed_normal(batch["key"], shape, seed=clock.seed, stream="latent", device=batch["views"].device)
+        latents = posterior.sample(jitter.flatten(0, 1))
+        return self.model.condition(batch["views"], self.rig(batch), latents), (
+            None if self.frozen_encoder else posterior
+        )
 
     def rig(self, batch: Batch) -> Rig:
         return batch_rig(batch["intrinsics"], batch["poses"], self.view_size)
 
     def blocks(self) -> tuple[torch.nn.Module, ...]:
-        return self.model.encoder, self.model.fusion, self.model.sketch, self.model.decoder
+        model, objective = self.model, self.objective
+        parts = model.encoder, model.fusion, model.sketch, model.decoder, objective.discriminator
+        return tuple(part for part in parts if part is not None)
 
     def checkpoint_activations(self) -> None:
         for module in self.modules():
-            if isinstance(module, ResBlock):
+            if isinstance(module, Recomputable):
                 module.recompute = True
 
     # --- evaluation
@@ -176,22 +248,35 @@ class PanoramaRecipe(Recipe):
         views, rig, truth = batch["views"], self.rig(batch), eight_bit(batch["panorama"])
         condition = self.model.condition(views, rig)
         seen = Stitcher(rig, self.model.sphere, device=views.device).coverage
-        records = score("image-head", eight_bit(condition.estimate), truth)
-        for name, panorama in self.generate(condition, batch, seed).items():
-            made = eight_bit(panorama)
-            records |= score(name, made, truth) | score_seen(name, made, truth, seen)
-        return records | score_baselines(views, rig, truth, self.model.sphere, self.baseline_distances)
+        made: dict[str, Panorama] = {
+            name: (eight_bit(x), seen) for name, x in self.generate(condition, batch, seed).items()
+        }
+        if condition.estimate is not None:
+            made["image-head"] = eight_bit(condition.estimate), None
+        made |= baselines(views, rig, truth, self.model.sphere, self.baseline_distances)
+        records = self.metrics({name: picture for name, (picture, _) in made.items()}, truth)
+        for name, (picture, mask) in made.items():
+            records |= score(name, picture, truth)
+            if mask is not None:
+                records |= score_seen(name, picture, truth, mask)
+        return records
 
     def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
-        return summarise(records, self.baseline_distances)
+        features = {name: values for name, values in records.items() if values.ndim == 2}
+        plain = {name: values for name, values in records.items() if name not in features}
+        return summarise(plain, self.baseline_distances) | self.metrics.distances(features)
 
     def preview(self, batch: Batch, *, seed: int) -> Tensor:
+        side_by_side = torch.stack([tile_views(v, self.height) for v in batch["views"]])
+        columns = list(self.spheres(batch, seed=seed).values())
+        return tile(torch.stack([side_by_side.to(columns[0]), *columns], dim=1))
+
+    def spheres(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         views, rig = batch["views"], self.rig(batch)
-        side_by_side = torch.stack([tile_views(v, self.height) for v in views])
         blend, _ = best_stitch(views, rig, batch["panorama"], self.model.sphere, self.baseline_distances)
         made = self.generate(self.model.condition(views, rig), batch, seed)
-        columns = [to_bytes(c) for c in (blend, *made.values(), batch["panorama"])]
-        return tile(torch.stack([side_by_side.to(columns[0]), *columns], dim=1))
+        pictures = {"warp-and-blend": blend, **made, "truth": batch["panorama"]}
+        return {name: to_bytes(picture) for name, picture in pictures.items()}
 
     def legend(self) -> str:
         steps = " · ".join(f"model, {n} step{'s' * (n > 1)}" for n in dict.fromkeys((1, self.sampler.steps)))
@@ -201,7 +286,15 @@ class PanoramaRecipe(Recipe):
 
     @torch.no_grad()
     def predict(  # type: ignore[override]  # a recipe's own options are flags of `salticid predict`
-        self, inputs: list[Path], output: Path, *, rig: Path, steps: int = 1, distance: float = math.inf, seed: int = 0
+        self,
+        inputs: list[Path],
+        output: Path,
+        *,
+        rig: Path,
+        steps: int = 1,
+        distance: float = math.inf,
+        coverage: Path | None = None,
+        seed: int = 0,
     ) -> list[Path]:
         """One panorama from one picture per camera of a rig, in the rig's order.
 
@@ -209,25 +302,11 @@ class PanoramaRecipe(Recipe):
             rig: calibration file: the project's own YAML, OpenCV fisheye, or a Kalibr camchain.
             steps: Euler steps.
             distance: metres at which the pictures of another rig than the trained one are stitched.
+            coverage: where to write a second picture, in which what no camera sees is marked.
             seed: of the noise that sampling starts from.
         """
-        if not self.rig_intrinsics.any():
-            raise UserError("this checkpoint does not know the rig it was trained on; train it with `salticid train`")
-        check_png_path(output)
-        calibration = load_rig(rig)
-        pictures = [read_picture(path).float() / 127.5 - 1 for path in inputs]
-        calibration.check_images([(p.shape[1], p.shape[2]) for p in pictures], source=str(rig))
-        trained = self.rig_intrinsics.cpu(), self.rig_poses.cpu()
-        views = views_for(pictures, calibration, *trained, self.view_size, distance).to(self.rig_poses)[None]
-
-        condition = self.model.condition(
-            views, batch_rig(self.rig_intrinsics[None], self.rig_poses[None], self.view_size)
-        )
-        key = torch.zeros(1, dtype=torch.int64)
-        noise = keyed_normal(key, (3, self.height, 2 * self.height), seed=seed, stream="sample", device=views.device)
-        panorama = self.model.generate(condition, noise, steps, self.sampler.power)
-        save_png(to_bytes(panorama)[0], output)
-        return [output]
+        options = {"steps": steps, "distance": distance, "seed": seed, "coverage_file": coverage}
+        return predict_panorama(self, inputs, output, rig, **options)
 
 
 def tile_views(views: Tensor, height: int) -> Tensor:

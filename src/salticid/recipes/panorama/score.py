@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from salticid.evaluate.image import eight_bit, mae, psnr, seam_error, ssim, ws_psnr
+from salticid.evaluate.image import eight_bit, mae, mse, psnr, seam_error, ssim, ws_psnr
 from salticid.geometry.cameras import Equirectangular
 from salticid.geometry.rig import Rig
 from salticid.geometry.stitch import stitch
+
+Panorama = tuple[Tensor, Tensor | None]
+"""Eight-bit panoramas (B, 3, H, W), and the mask (B or 1, 1, H, W) of what they show of what is seen."""
 
 
 def score(name: str, image: Tensor, truth: Tensor) -> dict[str, Tensor]:
@@ -17,6 +20,7 @@ def score(name: str, image: Tensor, truth: Tensor) -> dict[str, Tensor]:
         f"psnr/{name}": psnr(image, truth),
         f"ws_psnr/{name}": ws_psnr(image, truth),
         f"ssim/{name}": ssim(image, truth),
+        f"mse/{name}": mse(image, truth),
         f"mae/{name}": mae(image, truth),
         f"seam/{name}": seam_error(image, truth),
     }
@@ -31,18 +35,15 @@ def score_seen(name: str, image: Tensor, truth: Tensor, seen: Tensor) -> dict[st
     }
 
 
-def score_baselines(
+def baselines(
     views: Tensor, rig: Rig, truth: Tensor, sphere: Equirectangular, distances: Sequence[float]
-) -> dict[str, Tensor]:
-    """The metrics of warp-and-blend at each distance, as `metric/stitch@distance`, and of every panorama's own
-    mean colour."""
+) -> dict[str, Panorama]:
+    """What needs no learning, as eight-bit panoramas with the mask of what they see: warp-and-blend at each distance,
+    `stitch@distance`, and every panorama's own mean colour."""
+    made = {f"stitch@{d:g}": stitch(views, rig, sphere, distance=d) for d in distances}
     mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
-    records = score("mean-colour", mean, truth)
-    for distance in distances:
-        blend, seen = stitch(views, rig, sphere, distance=distance)
-        name = f"stitch@{distance:g}"
-        records |= score(name, eight_bit(blend), truth) | score_seen(name, eight_bit(blend), truth, seen)
-    return records
+    panoramas: dict[str, Panorama] = {name: (eight_bit(blend), seen) for name, (blend, seen) in made.items()}
+    return {"mean-colour": (mean, None)} | panoramas
 
 
 def best_stitch(

@@ -1,0 +1,1 @@
+"""The test suite: mirrors `src/salticid`. A package, so that none installed under this name stands before it."""

@@ -5,8 +5,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := runs/panorama/demo
-# benchmarks/panorama.py trains nine models: run it by itself
-BENCHMARKS := $(filter-out benchmarks/panorama.py,$(wildcard benchmarks/*.py))
+# these train models for minutes: run them by themselves
+BENCHMARKS := $(filter-out benchmarks/panorama.py benchmarks/fusions.py,$(wildcard benchmarks/*.py))
 
 .PHONY: demo test fast bench clean
 

@@ -18,6 +18,7 @@ import torch
 
 from salticid import presets
 from salticid.cli import main
+from salticid.config.classes import allowed_packages
 from salticid.config.run import RunConfig, build_config, load_config
 from salticid.data.source import collate
 from salticid.engine.precision import autocast, settle
@@ -58,7 +59,8 @@ def seconds_a_step(config: RunConfig) -> float:
 
 def train(variant: str, options: argparse.Namespace, folder: Path) -> None:
     preset, changes = configured(variant, options)
-    pace = seconds_a_step(build_config(load_config(presets.find(preset), list(changes.items()), ()), ()))
+    allowed = allowed_packages([])
+    pace = seconds_a_step(build_config(load_config(presets.find(preset), list(changes.items()), allowed), allowed))
     steps = round(60 * options.minutes / pace)
     changes |= {"trainer.steps": str(steps), "ema.start": str(steps // 4), "checkpoint.every": str(steps)}
     flags = [word for key, value in changes.items() for word in (f"--{key}", value)]

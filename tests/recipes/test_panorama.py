@@ -332,6 +332,25 @@ def test_views_of_another_rig_are_rendered_through_a_stitch(data):
     assert (made - expected)[inside].abs().mean() < 0.02
 
 
+def test_predictions_open_as_panoramas_and_show_what_is_made_up(data, pictures, tmp_path):
+    made, output, marked = recipe(data), tmp_path / "pano.png", tmp_path / "coverage.png"
+    assert made.predict(pictures, output, rig=tmp_path / "rig.yaml", coverage=marked) == [output, marked]
+    with Image.open(output) as picture:
+        assert "equirectangular" in picture.info["XML:com.adobe.xmp"]
+    with Image.open(marked) as picture:
+        assert picture.size == (1024, 512)
+    with pytest.raises(UserError, match=r"coverage\.jpg"):
+        made.predict(pictures, tmp_path / "other.png", rig=tmp_path / "rig.yaml", coverage=tmp_path / "coverage.jpg")
+    assert not (tmp_path / "other.png").exists()
+
+
+def test_spheres_are_the_previews_panoramas(data, batch):
+    with torch.no_grad():
+        spheres = recipe(data).spheres(batch, seed=0)
+    assert list(spheres) == ["warp-and-blend", "1-step", "12-step", "truth"]
+    assert all(value.dtype == torch.uint8 and value.shape == (4, 3, 32, 64) for value in spheres.values())
+
+
 @pytest.mark.gpu
 def test_a_gpu_computes_the_same_loss_and_scores(data, batch):
     """float32 with TF32 off: what differs is the order of sums."""

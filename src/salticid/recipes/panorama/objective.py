@@ -1,5 +1,8 @@
 """What the model is trained for: flow matching, and the terms that may stand beside it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,9 +48,11 @@ class Objective(nn.Module):
             ConfigError: they cannot be loaded.
         """
         if self.weights.lpips and self.judges.vgg:
-            self.lpips = Lpips(self.judges.vgg, key="recipe.judges.vgg")
+            with _or_without("lpips"):
+                self.lpips = Lpips(self.judges.vgg, key="recipe.judges.vgg")
         if self.repa is not None and self.judges.dinov2:
-            self.repa.load(self.judges.dinov2, key="recipe.judges.dinov2")
+            with _or_without("repa"):
+                self.repa.load(self.judges.dinov2, key="recipe.judges.dinov2")
 
     def flow(
         self,
@@ -109,3 +114,12 @@ class Objective(nn.Module):
         real, made = self.discriminator(truth), self.discriminator(fake)
         loss = hinge_discriminator(real, made).mean()
         return Loss(loss, {"real": real.mean().detach(), "fake": made.mean().detach()})
+
+
+@contextmanager
+def _or_without(term: str) -> Iterator[None]:
+    """Add the other way out to a refusal."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or train without the term (recipe.weights.{term}: 0)") from error

@@ -264,7 +264,7 @@ class PanoramaRecipe(Recipe):
     def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
         features = {name: values for name, values in records.items() if values.ndim == 2}
         plain = {name: values for name, values in records.items() if name not in features}
-        return summarise(plain, self.baseline_distances) | self.metrics.distances(features)
+        return summarise(plain, self.baseline_distances, self.metrics.distances(features))
 
     def preview(self, batch: Batch, *, seed: int) -> Tensor:
         side_by_side = torch.stack([tile_views(v, self.height) for v in batch["views"]])

@@ -56,14 +56,18 @@ def best_stitch(
     return blends[best], best
 
 
-def summarise(records: dict[str, Tensor], distances: Sequence[float]) -> dict[str, float]:
-    """Means over the samples; what a view leaves unseen, over the samples where it leaves something.
+def summarise(
+    records: dict[str, Tensor], distances: Sequence[float], whole: dict[str, float] | None = None
+) -> dict[str, float]:
+    """Means over the samples; what a view leaves unseen, over the samples where it leaves something. `whole`: metrics
+    that are of the whole set already.
 
     Of warp-and-blend, only the single distance that does best by WS-PSNR over all samples, as `metric/stitch`.
     """
     partial = {name for name, values in records.items() if "_seen/" in name or "_unseen/" in name}
     means = {name: float(values.nanmean() if name in partial else values.mean()) for name, values in records.items()}
     means = {name: value for name, value in means.items() if not (name in partial and math.isnan(value))}
+    means |= whole or {}
     if not distances:
         return means
     best = max(distances, key=lambda distance: means[f"ws_psnr/stitch@{distance:g}"])

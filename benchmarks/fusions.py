@@ -63,6 +63,7 @@ def train(variant: str, options: argparse.Namespace, folder: Path) -> None:
     pace = seconds_a_step(build_config(load_config(presets.find(preset), list(changes.items()), allowed), allowed))
     steps = round(60 * options.minutes / pace)
     changes |= {"trainer.steps": str(steps), "ema.start": str(steps // 4), "checkpoint.every": str(steps)}
+    changes["schedule.warmup"] = str(steps // 8)
     flags = [word for key, value in changes.items() for word in (f"--{key}", value)]
     run = folder / variant
     for command in (["train", preset, "--run-dir", str(run), *flags], ["evaluate", str(run), "--weights", "both"]):

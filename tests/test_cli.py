@@ -71,3 +71,24 @@ def test_a_pipe_that_nobody_reads_is_no_error():
     line = f"{sys.executable} -m salticid --help | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", ["told", "warned of x\\x1b"]), ("1", ["[rank 1] warned of x\\x1b"])])
+def test_remarks_reach_the_terminal_once_and_harmlessly(monkeypatch, capsys, rank, shown):
+    import logging
+
+    from salticid import cli
+
+    def remark(arguments):
+        logging.getLogger("salticid.data").info("told")
+        logging.getLogger("salticid.data").warning("warned of x\x1b")
+        logging.getLogger("elsewhere").info("nothing of ours")
+        return 0
+
+    if rank == "1":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(cli, "_dispatch", remark)
+    for _ in range(2):
+        assert main([]) == 0
+        assert capsys.readouterr().err.splitlines() == shown

@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from difflib import get_close_matches
 
 from salticid import __version__
@@ -32,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
         if not first_rank:
             stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(_remarks(logging.INFO if first_rank else logging.WARNING))
         try:
             status = _dispatch(arguments)
             sys.stdout.flush()  # so that a pipe that nobody reads is noticed here
@@ -82,6 +85,25 @@ def _help() -> str:
             "salticid COMMAND --help says more; salticid train --help lists the presets.",
         ]
     )
+
+
+class _Remark(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _tell(record.getMessage())
+
+
+@contextlib.contextmanager
+def _remarks(level: int) -> Iterator[None]:
+    """Let what the package logs reach stderr."""
+    logger, handler = logging.getLogger("salticid"), _Remark()
+    before = logger.level
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _tell(message: str) -> None:

@@ -243,5 +243,5 @@ def test_distillations_that_cannot_be_are_refused(run, tmp_path):
     single = {n: v.clone() for n, v in recipe().model.state_dict().items() if not n.startswith("fusion.")}
     save_file(single, tmp_path / "single.safetensors")
     made = recipe(initial=Initial(str(tmp_path / "single.safetensors"), "raw"), distill=Distillation())
-    with pytest.raises(ConfigError, match="has no whole model, which is not trained"):
+    with pytest.raises(ConfigError, match="has no fusion, which is not to be trained"):
         made.start(fresh=True)

@@ -32,13 +32,20 @@ SAME_MATHEMATICS = (
 """Keys that change how a step is computed but not what it computes: the run goes on to rounding error, no longer
 bit for bit. What a run needs to move to another machine, or to fit into its memory."""
 
-SAME_DATA = ("data.init_args.root",)
-"""Where the same data lies: a run may move with its data. That they are the same is the user's word."""
+SAME_FILES = (
+    "data.init_args.root",
+    "data.init_args.train_list",
+    "data.init_args.val_list",
+    "recipe.init_args.initial.path",
+    "recipe.init_args.judges",
+)
+"""Where the same data and pretrained networks lie: a run may move with them. That they are the same is the user's
+word."""
 
 FROM_NOW_ON = ("trainer.on_nonfinite",)
 """A policy for what has not happened yet; a run that a non-finite step has stopped can go on with another."""
 
-CHANGEABLE = SAME_RESULT + SAME_MATHEMATICS + SAME_DATA + FROM_NOW_ON
+CHANGEABLE = SAME_RESULT + SAME_MATHEMATICS + SAME_FILES + FROM_NOW_ON
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ a multi-view one the same under `base_ssdd.`, and `fusion.`. A file of a trainin
 weights under `model.` and the averaged ones under `ema.ema_model.`; released weights have neither prefix.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from salticid.engine import checkpoint as checkpoints
 from salticid.errors import ConfigError
 from salticid.losses.pretrained import read
 from salticid.recipes.panorama.settings import Initial
+
+log = logging.getLogger(__name__)
 
 KEY = "recipe.initial.path"
 MODEL = "model."
@@ -26,6 +29,21 @@ FUSION = {
     "fusion.aspect_adjust.2.": "fusion.finish.0.",
 }
 """Names of the public fusion → ours."""
+
+
+def begin(model: nn.Module, initial: Initial, needed: set[str]) -> None:
+    """Give `model` the weights that `initial` points to.
+
+    Args:
+        needed: the parts that will not be trained, and so must be among them.
+
+    Raises:
+        ConfigError: they are not, or the weights cannot be read or do not fit.
+    """
+    parts = load_initial(model, read_initial(initial), initial.path)
+    if missing := sorted(needed - set(parts)):
+        raise ConfigError(f"{KEY}: {initial.path} has no {missing[0]}, which is not to be trained")
+    log.info("%s: took %s", initial.path, ", ".join(parts))
 
 
 def read_initial(initial: Initial) -> dict[str, Tensor]:

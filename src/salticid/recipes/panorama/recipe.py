@@ -21,13 +21,13 @@ from salticid.geometry.stitch import Stitcher
 from salticid.losses.frozen import Frozen
 from salticid.nets.blocks import Recomputable
 from salticid.nets.kl_encoder import DiagonalGaussian
-from salticid.recipes.panorama.initial import load_initial, read_initial
+from salticid.recipes.panorama.initial import begin
 from salticid.recipes.panorama.metrics import Metrics
 from salticid.recipes.panorama.model import Condition, PanoramaModel
 from salticid.recipes.panorama.objective import Objective
 from salticid.recipes.panorama.predict import predict_panorama
 from salticid.recipes.panorama.rigs import batch_rig
-from salticid.recipes.panorama.score import Panorama, baselines, best_stitch, score, score_seen, summarise
+from salticid.recipes.panorama.score import Panorama, baselines, best_stitch, score_all, summarise
 from salticid.recipes.panorama.settings import (
     DecoderName,
     Distillation,
@@ -178,20 +178,14 @@ class PanoramaRecipe(Recipe):
         self.metrics.start()
         if self.initial is None or not (fresh or self.distill):
             return
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
-        parts = load_initial(self.model, read_initial(self.initial), self.initial.path)
-        missing = "encoder" if self.frozen_encoder and "encoder" not in parts else ""
-        if self.distill and not {"encoder", "decoder", "fusion"} <= set(parts):
-            missing = "whole model"
-        if missing:
-            raise ConfigError(f"recipe.initial.path: {self.initial.path} has no {missing}, which is not trained")
-        log.info("%s: took %s", self.initial.path, ", ".join(parts))
+        needed = {"encoder", "fusion", "decoder"} if self.distill else {"encoder"} if self.frozen_encoder else set()
+        begun = copy.deepcopy(self.model)
+        begin(begun, self.initial, needed)
+        if fresh:
+            self.model.load_state_dict(begun.state_dict())
         if self.distill:
-            teacher = copy.deepcopy(self.model)
-            teacher.encoder = teacher.fusion = torch.nn.Identity()  # it is told what the student is told
-            self.teacher = Frozen(teacher)
-        if not fresh:
-            self.model.load_state_dict(before)
+            begun.encoder = begun.fusion = torch.nn.Identity()  # it is told what the student is told
+            self.teacher = Frozen(begun)
 
     # --- training
 
@@ -218,9 +212,8 @@ class PanoramaRecipe(Recipe):
         shape = batch["views"].shape[1], *posterior.mean.shape[1:]
         jitter = keyed_normal(batch["key"], shape, seed=clock.seed, stream="latent", device=batch["views"].device)
         latents = posterior.sample(jitter.flatten(0, 1))
-        return self.model.condition(batch["views"], self.rig(batch), latents), (
-            None if self.frozen_encoder else posterior
-        )
+        condition = self.model.condition(batch["views"], self.rig(batch), latents)
+        return condition, None if self.frozen_encoder else posterior
 
     def rig(self, batch: Batch) -> Rig:
         return batch_rig(batch["intrinsics"], batch["poses"], self.view_size)
@@ -248,18 +241,13 @@ class PanoramaRecipe(Recipe):
         views, rig, truth = batch["views"], self.rig(batch), eight_bit(batch["panorama"])
         condition = self.model.condition(views, rig)
         seen = Stitcher(rig, self.model.sphere, device=views.device).coverage
-        made: dict[str, Panorama] = {
-            name: (eight_bit(x), seen) for name, x in self.generate(condition, batch, seed).items()
-        }
+        generated = self.generate(condition, batch, seed)
+        made: dict[str, Panorama] = {name: (eight_bit(panorama), seen) for name, panorama in generated.items()}
         if condition.estimate is not None:
             made["image-head"] = eight_bit(condition.estimate), None
         made |= baselines(views, rig, truth, self.model.sphere, self.baseline_distances)
-        records = self.metrics({name: picture for name, (picture, _) in made.items()}, truth)
-        for name, (picture, mask) in made.items():
-            records |= score(name, picture, truth)
-            if mask is not None:
-                records |= score_seen(name, picture, truth, mask)
-        return records
+        pictures = {name: picture for name, (picture, _) in made.items()}
+        return score_all(made, truth) | self.metrics(pictures, truth)
 
     def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
         features = {name: values for name, values in records.items() if values.ndim == 2}

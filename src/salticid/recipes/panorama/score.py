@@ -35,6 +35,16 @@ def score_seen(name: str, image: Tensor, truth: Tensor, seen: Tensor) -> dict[st
     }
 
 
+def score_all(made: dict[str, Panorama], truth: Tensor) -> dict[str, Tensor]:
+    """All metrics of all panoramas, for what is seen and unseen apart where a mask tells them apart."""
+    records: dict[str, Tensor] = {}
+    for name, (picture, seen) in made.items():
+        records |= score(name, picture, truth)
+        if seen is not None:
+            records |= score_seen(name, picture, truth, seen)
+    return records
+
+
 def baselines(
     views: Tensor, rig: Rig, truth: Tensor, sphere: Equirectangular, distances: Sequence[float]
 ) -> dict[str, Panorama]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from salticid.data.readers.pictures import read_picture
 from salticid.diffusion.noise import keyed_normal
@@ -56,13 +57,16 @@ def predict_panorama(
     save_panorama(picture, output)
     if coverage_file is None:
         return [output]
-    save_png(preview_coverage(picture, rig, distance), coverage_file)
+    save_png(preview_coverage(picture, rig, trained.to("cpu"), distance), coverage_file)
     return [output, coverage_file]
 
 
-def preview_coverage(picture: torch.Tensor, rig: Rig, distance: float, rows: int = 512) -> torch.Tensor:
-    """The panorama, at least `rows` high, with what no camera of the rig sees marked."""
+def preview_coverage(picture: Tensor, rig: Rig, trained: Rig, distance: float, rows: int = 512) -> Tensor:
+    """The panorama, at least `rows` high, with what is made up marked: what no camera of the rig shows, or what the
+    views that the model is given, those of the `trained` rig, do not."""
     rows = max(rows, picture.shape[1])
-    seen = Stitcher(rig, Equirectangular(rows, 2 * rows), distance=distance).coverage[0, 0] > 0
+    sphere = Equirectangular(rows, 2 * rows)
+    shown = Stitcher(rig, sphere, distance=distance).coverage[0, 0] > 0
+    given = Stitcher(trained, sphere).coverage[0, 0] > 0
     large = F.interpolate(picture[None].float(), (rows, 2 * rows), mode="bilinear").round().byte()[0]
-    return coverage_picture(large, seen)
+    return coverage_picture(large, shown & given)

@@ -290,7 +290,7 @@ class PanoramaRecipe(Recipe):
             rig: calibration file: the project's own YAML, OpenCV fisheye, or a Kalibr camchain.
             steps: Euler steps.
             distance: metres at which the pictures of another rig than the trained one are stitched.
-            coverage: where to write a second picture, in which what no camera sees is marked.
+            coverage: where to write a second picture, in which what no view shows, and is made up, is marked.
             seed: of the noise that sampling starts from.
         """
         options = {"steps": steps, "distance": distance, "seed": seed, "coverage_file": coverage}

@@ -16,7 +16,7 @@ HOSTILE = sorted((TESTS / "hostile").glob("*.yaml"))
     [
         ("tran", "there is no command tran; did you mean train?"),
         ("xyz", "there is no command xyz; see salticid --help"),
-        ("train", "expected a preset, a .yaml file or --resume; presets: panorama-tiny"),
+        ("train", "expected a preset, a .yaml file or --resume; presets: panorama-base"),
         ("train panorama-tny", "did you mean panorama-tiny?"),
         ("train none.yaml", "none.yaml: there is no such configuration file"),
         ("train .", "neither a preset nor a .yaml file"),

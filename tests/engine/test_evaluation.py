@@ -156,3 +156,22 @@ def test_damage_is_found_before_loading(tmp_path):
     (checkpoint / "ema.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"ema.safetensors is cut"):
         load_for_inference(checkpoint, Denoiser(), "raw")
+
+
+class Summed(Denoiser):
+    """Also has a vector of every sample, of which a metric of the whole set is made."""
+
+    def evaluate(self, batch, *, seed):
+        return super().evaluate(batch, seed=seed) | {"features": batch["x"][:, :3]}
+
+    def summarise(self, records):
+        features = records.pop("features")
+        return super().summarise(records) | {"spread": float(features.std(dim=0).sum())}
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_vectors_make_a_metric_of_the_whole_set_and_are_not_kept(batch):
+    found = evaluate(Summed(), Vectors(), batch=batch)
+    everything = torch.stack([Vectors().sample(i, None)["x"][:3] for i in range(22)])
+    assert found.metrics["spread"] == pytest.approx(float(everything.std(dim=0).sum()), rel=1e-6)
+    assert found.records.keys() == {"error"}

@@ -314,3 +314,27 @@ def test_a_gpu_resumes_bit_for_bit(tmp_path, precision):
     train(tmp_path / "parts", Denoiser(trouble={9: "SIGTERM"}), **options)
     train(tmp_path / "parts", resume=True, **options)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+class Starting(Denoiser):
+    """Remembers how it was started."""
+
+    def __init__(self):
+        super().__init__()
+        self.started = []
+
+    def start(self, *, fresh):
+        self.started.append(fresh)
+
+
+def test_a_recipe_is_told_once_whether_weights_will_come_from_a_checkpoint(tmp_path):
+    _, recipe = train(tmp_path, recipe=Starting(), steps=20)
+    assert recipe.started == [True]
+    again = Starting()
+    trainer = Trainer(again, Toy(), tmp_path, settings(steps=20))
+    trainer.start(resume=True)
+    trainer.start(resume=True)
+    assert again.started == [False]
+    killed_early = Starting()
+    Trainer(killed_early, Toy(), tmp_path / "none", settings()).start(resume=True)
+    assert killed_early.started == [True]

@@ -196,7 +196,11 @@ def test_lpips_and_fid_are_reported_where_weights_are_given(batch, monkeypatch, 
     truth = Features("", key="")(((batch["panorama"].double() + 1) / 2 * 255).round() / 255)
     expected = frechet_distance(records["inception/1-step"], truth)
     assert summary["fid/1-step"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
-    assert "of 2 images" in caplog.text
+    assert "FID of 2 images" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(metrics, "fid_remark", lambda n: "")  # enough images: nothing to remark on
+    assert "fid/1-step" in made.summarise(records)
+    assert caplog.records == []
     assert made.metrics.state_dict() == {}
 
 

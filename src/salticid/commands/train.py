@@ -105,7 +105,8 @@ def _settle_precision(config: "Plain") -> None:
     from salticid.engine.precision import settle
 
     trainer = config["trainer"]
-    trainer["precision"] = settle(trainer["precision"], pick_device(trainer["device"]))
+    if trainer["precision"] == "auto":
+        trainer["precision"] = settle("auto", pick_device(trainer["device"]))
 
 
 def _new_directory(options: argparse.Namespace, config: "Plain") -> Path:

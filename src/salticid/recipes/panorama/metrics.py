@@ -52,6 +52,7 @@ class Metrics(nn.Module):
         if not features:
             return {}
         truth = features[FEATURES + "truth"]
-        log.warning("%s", fid_remark(len(truth)))
+        if remark := fid_remark(len(truth)):
+            log.warning("FID %s", remark)
         others = {name.removeprefix(FEATURES): x for name, x in features.items() if name != FEATURES + "truth"}
         return {f"fid/{name}": frechet_distance(x, truth) for name, x in others.items()}

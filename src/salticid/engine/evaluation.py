@@ -141,10 +141,18 @@ def preview(
     precision: Precision = "fp32",
 ) -> Tensor:
     """The recipe's picture, uint8 (3, H, W), of `count` samples spread over `source`: the same ones each time."""
-    device = torch.device(device)
+    with _showing(recipe, source, count, torch.device(device), precision, seed) as batch:
+        return recipe.preview(batch, seed=seed).cpu()
+
+
+@contextmanager
+def _showing(
+    recipe: Recipe, source: Source, count: int, device: torch.device, precision: Precision, seed: int
+) -> Iterator[Batch]:
+    """The batch of samples that pictures show, under the conditions of an evaluation."""
     batch = next(eval_batches(source, count, limit=count))
     with judging(recipe, device, precision, seed):
-        return recipe.preview(to_device(batch, device), seed=seed).cpu()
+        yield to_device(batch, device)
 
 
 @dataclass
@@ -171,10 +179,8 @@ def spheres(
     Raises:
         UserError: they are of another type or shape than `Recipe.spheres` says.
     """
-    device = torch.device(device)
-    batch = next(eval_batches(source, count, limit=count))
-    with judging(recipe, device, precision, seed):
-        made = recipe.spheres(to_device(batch, device), seed=seed)
+    with _showing(recipe, source, count, torch.device(device), precision, seed) as batch:
+        made = recipe.spheres(batch, seed=seed)
     for name, pictures in made.items():
         samples, channels, height, width = pictures.shape if pictures.ndim == 4 else (0, 0, 0, 0)
         fits = pictures.dtype == torch.uint8 and channels == 3 and width == 2 * height > 0

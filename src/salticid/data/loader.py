@@ -56,7 +56,7 @@ class _TrainFetch(_Fetch):
         last: UnreadableSample | None = None
         for attempt in range(ATTEMPTS):
             if attempt:
-                index = mix(self.seed, "replacement", position, attempt) % len(self.source)
+                index = self.source.substitute(index, mix(self.seed, "replacement", position, attempt))
             augment = torch.Generator().manual_seed(mix(self.seed, "augment", position))
             try:
                 return self.source.id(index), self.source.sample(index, augment)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from salticid.errors import ConfigError, UnreadableSample
+from salticid.data.order import Order
+from salticid.errors import ConfigError, UnreadableSample, UserError
 
 Sample = dict[str, Any]
 """Tensors by name for one sample, without a batch dimension. Images are float32 in [−1, 1], (C, H, W)."""
@@ -43,6 +44,30 @@ class Source(ABC):
             UnreadableSample: the sample is broken; the message names the file and the reason.
         """
 
+    def order(self, batch: int, seed: int) -> Order:
+        """In which order a run of global batch size `batch` sees the samples."""
+        return Order(len(self), batch, seed)
+
+    def substitute(self, index: int, number: int) -> int:
+        """A sample to take the place of sample `index`, which cannot be read; `number` is a large random one."""
+        return number % len(self)
+
+    # Augmentation with finitely many outcomes, such as a flip: what frozen networks make of each can then be computed
+    # once. `sample(index, augment)` of such a source is `outcome(index, draw(augment))`.
+
+    @property
+    def outcomes(self) -> int | None:
+        """How many; 1 without augmentation, None for endlessly many."""
+        return None
+
+    def outcome(self, index: int, which: int) -> Sample:
+        """Outcome `which` of sample `index`; 0 is the sample without augmentation. Raises as `sample` does."""
+        raise NotImplementedError(f"{type(self).__name__} has endlessly many outcomes")
+
+    def draw(self, augment: Generator | None) -> int:
+        """Which outcome a training sample is to be; 0 in evaluation."""
+        return 0 if augment is None else int(torch.randint(self.outcomes or 1, (), generator=augment))
+
 
 class Data(ABC):
     """What a run trains on and is judged by; the `data:` entry of a configuration."""
@@ -56,12 +81,24 @@ class Data(ABC):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack tensors along a new first dimension; gather everything else in lists."""
-    first = samples[0]
-    return {
-        name: torch.stack([s[name] for s in samples]) if isinstance(first[name], Tensor) else [s[name] for s in samples]
-        for name in first
-    }
+    """Stack tensors along a new first dimension; gather everything else in lists.
+
+    Raises:
+        UserError: tensors of one name differ in shape.
+    """
+    return {name: _together(name, [sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _together(name: str, values: list[Any]) -> Any:
+    if not isinstance(values[0], Tensor):
+        return values
+    shapes = list(dict.fromkeys(tuple(value.shape) for value in values))
+    if len(shapes) > 1:
+        raise UserError(
+            f"a batch has samples whose {name} is {shapes[0]} and {shapes[1]}: give all one size (data.….size), or "
+            "take one at a time (trainer.micro_batch: 1, validation.batch: 1)"
+        )
+    return torch.stack(values)
 
 
 def first_readable(*sources: Source, attempts: int = 16) -> Sample:

@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Literal
 
 from salticid.data.loader import Batches, train_batches
-from salticid.data.order import Order
 from salticid.data.source import Data
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine.build import build
@@ -50,7 +49,7 @@ class Run:
         self.ranks, self.stop, self.stopping = ranks, stop, False
         self.folder = directory / checkpoints.FOLDER
         self.train, self.val = data.train(), data.val()
-        self.order = Order(len(self.train), trainer.batch, trainer.seed)
+        self.order = self.train.order(trainer.batch, trainer.seed)
         local = trainer.batch // ranks.world
         self.state = build(recipe, settings, ranks, min(ranks.broadcast(micro_batch) or local, local))
         self.judge = Judge(self.val, self.order, settings, log, ranks, stop)

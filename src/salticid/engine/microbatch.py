@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from salticid.data.loader import train_batches
-from salticid.data.order import Order
 from salticid.data.source import Batch, Source
 from salticid.engine import disk
 from salticid.engine.build import build
@@ -77,9 +76,8 @@ def find(recipe: Recipe, source: Source, settings: Settings, device: torch.devic
         UserError: a trial fails for another reason.
     """
     trainer = settings.trainer
-    sample = next(
-        train_batches(source, Order(len(source), 1, trainer.seed), range(1), micro_batch=1, seed=trainer.seed)
-    )
+    order = source.order(1, trainer.seed)
+    sample = next(train_batches(source, order, range(1), micro_batch=1, seed=trainer.seed))
     job = _without_weights((recipe, sample, settings, device))
     return search(trainer.batch // world, lambda sizes: _try(job, sizes))
 

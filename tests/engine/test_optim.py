@@ -44,6 +44,15 @@ def test_a_part_of_a_longer_plan():
     assert factors(10, kind="linear", total=20)[10] == 0.5
 
 
+def test_the_iteration_exponential_schedule_of_marigold():
+    """Down by a factor of 100 from step 100 to step 25 000, and level from there to step 30 000."""
+    settings = ScheduleConfig(kind="exponential", warmup=100, final_ratio=0.01, total=25_000)
+    settings.check(30_000, OptimizerConfig())
+    for step in (100, 101, 5_000, 24_999, 25_000, 29_999):
+        expected = math.exp(min(1.0, (step - 100) / 24_900) * math.log(0.01))
+        assert settings.factor(step, 30_000) == pytest.approx(expected, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("schedule", "optimizer", "key"),
     [

@@ -68,9 +68,10 @@ class OptimizerConfig:
 class ScheduleConfig:
     """The learning rate over a run, as a factor of `optimizer.lr`.
 
-    Over `warmup` steps it rises linearly from 1/warmup to 1. From there to the last step (or to `total`, where the
-    run is part of a longer plan) it goes to `final_ratio`: `linear` on a line, `cosine` on half a cosine,
-    `exponential` as final_ratio^progress (Marigold's schedule); `constant` stays at 1.
+    Over `warmup` steps it rises linearly from 1/warmup to 1. From there to the last step it goes to `final_ratio`:
+    `linear` on a line, `cosine` on half a cosine, `exponential` as final_ratio^progress (Marigold's schedule);
+    `constant` stays at 1. With `total` it arrives at that step: later than the last, where the run is part of a longer
+    plan, or earlier, to stay there.
     """
 
     kind: ScheduleKind = "constant"
@@ -85,8 +86,11 @@ class ScheduleConfig:
             raise ConfigError(f"schedule.final_ratio is {self.final_ratio}; it must be in [0, 1]")
         if self.kind == "exponential" and self.final_ratio == 0:
             raise ConfigError("schedule.final_ratio must be above 0 for an exponential schedule (Marigold: 0.01)")
-        if self.total is not None and self.total < steps:
-            raise ConfigError(f"schedule.total is {self.total}, less than the run's {steps} steps")
+        if self.total is not None and self.total < steps and self.final_ratio == 0:
+            raise ConfigError(
+                f"schedule.total is {self.total}, less than the run's {steps} steps; that needs a schedule.final_ratio "
+                "above 0, at which the rest is trained"
+            )
         if optimizer.schedule_free and self.kind != "constant":
             raise ConfigError(f"schedule.kind is {self.kind}, but {optimizer.name} replaces a schedule: use constant")
 

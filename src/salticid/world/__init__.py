@@ -1,5 +1,6 @@
 """The procedural world: ray-cast rooms and landscapes that any camera can look at, with exact ground truth."""
 
+from salticid.world.depth import WorldDepth
 from salticid.world.flow import Flow, flow, orbit
 from salticid.world.make import make_scene
 from salticid.world.render import Frame, render, render_many, render_rig
@@ -10,6 +11,7 @@ __all__ = [
     "Flow",
     "Frame",
     "Scene",
+    "WorldDepth",
     "WorldPanoramas",
     "flow",
     "make_scene",

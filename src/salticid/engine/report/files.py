@@ -88,7 +88,7 @@ def higher_is_better(metric: str) -> bool | None:
     stem = metric.split("/")[0].lower()
     if any(word in stem for word in ("psnr", "ssim", "accuracy", "delta", "iou", "coverage", "inlier")):
         return True
-    worse = ("loss", "error", "mae", "mse", "lpips", "fid", "fvd", "rel", "epe", "ate", "rpe", "silog")
+    worse = ("loss", "error", "mae", "mse", "lpips", "fid", "fvd", "rel", "epe", "ate", "rpe", "log")
     return False if any(word in stem for word in worse) else None
 
 

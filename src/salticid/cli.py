@@ -14,8 +14,10 @@ from salticid.errors import UserError
 
 COMMANDS = {
     "train": "train a recipe from a preset or a configuration file, or go on with a run",
+    "encode": "run the frozen parts of a recipe over its training samples once and for all",
     "evaluate": "judge a run or a checkpoint on samples that training never sees",
     "predict": "run a trained model on files",
+    "export": "write a trained model in the format of others",
     "report": "write the HTML report of a run anew",
     "doctor": "tell what this machine can do and what is missing",
 }

@@ -50,9 +50,103 @@ def test_an_average_that_has_not_begun_is_not_evaluated(answered, refused):
     answered("train", "toy.yaml", "--name", "late", "--ema.start", "5", "--checkpoint.best_metric", "raw/error")
     assert "has not begun" in refused("evaluate", "runs/toy/late/checkpoints/step-00000003")
     answered("train", "toy.yaml", "--name", "none", "--ema", "null", "--checkpoint.best_metric", "null")
-    assert "has no EMA" in refused("evaluate", "runs/toy/none")
+    assert "has no EMA" in refused("evaluate", "runs/toy/none", "--weights", "ema")
     assert "no checkpoint is marked as the best" in refused("evaluate", "runs/toy/none", "--best")
-    answered("evaluate", "runs/toy/none", "--weights", "raw")
+
+
+def test_a_run_without_an_average_is_judged_by_its_raw_weights(answered):
+    answered("train", "toy.yaml", "--name", "none", "--ema", "null", "--checkpoint.best_metric", "raw/error")
+    assert "step-00000006, 8 samples" in answered("evaluate", "runs/toy/none")
+    folder = Path("runs/toy/none/evaluation")
+    assert json.loads((folder / "step-00000006-raw.json").read_text())["weights"] == "raw"
+    assert not list(folder.glob("*-ema*"))
+
+
+def by_error(folder: Path, stem: str) -> list[str]:
+    """The ids of the samples, that with the least error first."""
+    with (folder / f"{stem}.csv").open() as file:
+        return [row["id"] for row in sorted(csv.DictReader(file), key=lambda row: float(row["error"]))]
+
+
+@pytest.fixture
+def previewed(monkeypatch) -> list[list[str]]:
+    """The samples of every preview, whose picture has as many rows, in the grey of their number."""
+    from toy_recipes import ToyRecipe
+
+    seen: list[list[str]] = []
+
+    def preview(self, batch, *, seed):
+        seen.append(batch["id"])
+        rows = torch.tensor([int(name.removeprefix("point-")) for name in batch["id"]], dtype=torch.uint8)
+        return rows.view(1, -1, 1).repeat(3, 1, 5 + len(rows))
+
+    monkeypatch.setattr(ToyRecipe, "preview", preview)
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_evaluation_shows_the_best_and_the_worst_samples(answered, previewed, mode: str):
+    answered("train", "toy.yaml", "--name", "one", "--checkpoint.best_mode", mode)
+    previewed.clear()
+    answered("evaluate", "runs/toy/one", "--validation.previews", "3")
+    (path,) = Path("runs/toy/one/evaluation").glob("*.json")
+    order = by_error(path.parent, path.stem)
+    best, worst = (order[:3], order[:-4:-1])[:: 1 if mode == "min" else -1]
+    assert json.loads(path.read_text())["extremes"] == {"metric": "error", "best": best, "worst": worst}
+    assert previewed[1:] == [best, worst]
+    with Image.open(path.with_name(f"{path.stem}-extremes.png")) as image:
+        assert image.size == (8, 3 + 12 + 3)
+        grey = [image.getpixel((0, y))[0] for y in range(image.height)]
+    assert grey == [int(name[-2:]) for name in best] + [255] * 12 + [int(name[-2:]) for name in worst]
+    answered("report", "runs/toy/one")
+    page = Path("runs/toy/one/report.html").read_text()
+    assert f"by error, best: {', '.join(best)}; worst: {', '.join(worst)}" in page
+
+
+def test_no_sample_is_both_best_and_worst(answered, previewed, toy_run: Path):
+    answered("evaluate", str(toy_run), "--samples", "5")
+    (path,) = (toy_run / "evaluation").glob("*.json")
+    order = by_error(path.parent, path.stem)
+    assert json.loads(path.read_text())["extremes"] == {
+        "metric": "error",
+        "best": order[:3],
+        "worst": order[:2:-1],
+    }
+    answered("evaluate", str(toy_run), "--samples", "1", "--output", "single")
+    (path,) = Path("single").glob("*.json")
+    assert json.loads(path.read_text())["extremes"]["worst"] == []
+    with Image.open(path.with_name(f"{path.stem}-extremes.png")) as image:
+        assert image.size == (6, 1)
+
+
+@pytest.mark.parametrize("overrides", [("--checkpoint.best_metric", "null"), ("--validation.previews", "0")])
+def test_without_metric_or_pictures_there_are_no_extremes(answered, toy_run: Path, overrides):
+    answered("evaluate", str(toy_run), *overrides)
+    (path,) = (toy_run / "evaluation").glob("*.json")
+    assert "extremes" not in json.loads(path.read_text())
+    assert not list(path.parent.glob("*-extremes.png"))
+
+
+def test_a_metric_that_no_sample_has_picks_none_and_nan_is_neither(answered, toy_run: Path, monkeypatch):
+    from toy_recipes import ToyRecipe
+
+    inner = ToyRecipe.evaluate
+
+    def evaluate(self, batch, *, seed):
+        records = inner(self, batch, seed=seed)
+        return records | {"error": torch.where(batch["x"][:, 0] > 0, records["error"], torch.nan)}
+
+    monkeypatch.setattr(ToyRecipe, "evaluate", evaluate)
+    answered("evaluate", str(toy_run), "--output", "some")
+    with Path("some/step-00000006-ema.csv").open() as file:
+        known = {row["id"] for row in csv.DictReader(file) if row["error"] != "nan"}
+    extremes = json.loads(Path("some/step-00000006-ema.json").read_text())["extremes"]
+    assert 0 < len(known) < 8
+    assert {*extremes["best"], *extremes["worst"]} == known
+    monkeypatch.setattr(ToyRecipe, "summarise", lambda self, records: {"error": 1.0})
+    monkeypatch.setattr(ToyRecipe, "evaluate", lambda self, batch, *, seed: {"other": batch["y"]})
+    answered("evaluate", str(toy_run), "--output", "none")
+    assert "extremes" not in json.loads(Path("none/step-00000006-ema.json").read_text())
 
 
 def test_a_hostile_run_is_not_evaluated(refused, toy_run: Path, place: Path, monkeypatch):

@@ -33,3 +33,14 @@ def test_a_recipe_without_prediction_says_so(refused, toy_run: Path, monkeypatch
     monkeypatch.delattr(ToyRecipe, "predict")
     line = refused("predict", str(toy_run), "--input", "in.txt", "--output", "out.txt")
     assert "ToyRecipe has no prediction from files" in line
+
+
+def test_a_run_without_an_average_predicts_with_its_raw_weights(answered, refused):
+    answered("train", "toy.yaml", "--name", "none", "--ema", "null", "--checkpoint.best_metric", "null")
+    Path("in.txt").write_text("1 2\n")
+    request = ["predict", "runs/toy/none", "--input", "in.txt", "--output", "out.txt", "--offset", "0"]
+    assert "has no EMA" in refused(*request, "--weights", "ema")
+    answered(*request)
+    default = Path("out.txt").read_text()
+    answered(*request, "--weights", "raw")
+    assert Path("out.txt").read_text() == default

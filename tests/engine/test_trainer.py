@@ -10,7 +10,10 @@ from salticid.data.source import Data
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.ema import EmaConfig
+from salticid.engine.evaluation import load_for_inference
+from salticid.engine.optim import ScheduleConfig
 from salticid.engine.recipe import Phase
+from salticid.engine.report import write_report
 from salticid.engine.report.files import numbers
 from salticid.engine.settings import ValidationConfig
 from salticid.engine.trainer import Trainer
@@ -194,7 +197,7 @@ def test_phases_share_the_parameters_out(tmp_path, recipe, message):
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        ({"steps": 0}, "trainer.steps"),
+        ({"steps": -1}, "trainer.steps is -1; it must be at least 0"),
         ({"batch": 0}, "trainer.batch"),
         ({"micro_batch": 0}, "trainer.micro_batch"),
         ({"clip": 0.0}, "trainer.clip"),
@@ -338,3 +341,56 @@ def test_a_recipe_is_told_once_whether_weights_will_come_from_a_checkpoint(tmp_p
     killed_early = Starting()
     Trainer(killed_early, Toy(), tmp_path / "none", settings()).start(resume=True)
     assert killed_early.started == [True]
+
+
+class Pretrained(Denoiser):
+    """Begins with weights from elsewhere."""
+
+    def start(self, *, fresh):
+        if fresh:
+            torch.nn.init.constant_(self.up.bias, 7.0)
+
+
+NO_STEPS = {
+    "steps": 0,
+    "schedule": ScheduleConfig("cosine", warmup=100),  # as of the preset that was meant for training
+    "checkpoint": CheckpointConfig(best_metric="ema/error", best_mode="min"),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_of_no_steps_saves_what_the_recipe_begins_with(tmp_path, workers):
+    status, recipe = train(tmp_path, Pretrained(), workers=workers, micro_batch="auto", **NO_STEPS)
+    assert status == "finished"
+    (only,) = checkpoints.listing(tmp_path / "checkpoints")
+    assert only.name == "step-00000000"
+    assert not (only / "ema.safetensors").exists()
+    loaded = Denoiser()
+    manifest = load_for_inference(only, loaded, "raw")
+    assert manifest["progress"]["micro_batch"] == 1
+    assert loaded.up.bias.tolist() == 6 * [7.0]
+    assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), recipe.parameters(), strict=True))
+    assert not lines(tmp_path, "validation")
+    assert lines(tmp_path, "end")[-1]["status"] == "finished"
+    assert "0 of 0 steps" in write_report(tmp_path).read_text()
+
+
+def test_a_run_of_no_steps_is_resumed_in_vain_or_begun_anew(tmp_path):
+    train(tmp_path, Pretrained(), **NO_STEPS)
+    manifest = tmp_path / "checkpoints" / "step-00000000" / "manifest.json"
+    before = manifest.stat().st_mtime_ns
+    status, recipe = train(tmp_path, Pretrained(), resume=True, **NO_STEPS)
+    assert status == "finished"
+    assert manifest.stat().st_mtime_ns == before
+    assert recipe.up.bias.tolist() == 6 * [7.0]
+    assert len(lines(tmp_path, "resumed")) == 1
+    shutil.rmtree(manifest.parent)  # killed before it was written
+    train(tmp_path, Pretrained(), resume=True, **NO_STEPS)
+    assert checkpoints.verify(manifest.parent)["step"] == 0
+    manifest.write_text("{}")
+    with pytest.raises(UserError, match="is whole"):
+        train(tmp_path, Pretrained(), resume=True, **NO_STEPS)
+
+
+def test_a_run_of_no_steps_can_be_rehearsed(tmp_path):
+    assert Trainer(Pretrained(), Toy(), tmp_path / "run", settings(**NO_STEPS)).dry_run()["total_h"] == 0

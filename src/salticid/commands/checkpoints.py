@@ -11,8 +11,12 @@ from salticid.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from salticid.engine.evaluation import Weights
     from salticid.engine.recipe import Recipe
     from salticid.engine.settings import TrainerConfig
+
+
+WEIGHTS_HELP = "averaged, as trained (ema; raw where the run has no average)"
 
 
 def add_checkpoint(parser: Parser) -> None:
@@ -47,6 +51,13 @@ def find_checkpoint(target: Path, best: bool) -> Path:
     for reason in rejected:
         print(f"passed over: {reason}")
     return found
+
+
+def usual_weights(checkpoint: Path) -> "Weights":
+    """The averaged ones, but for a run without an average. (One that has not begun is not passed over in silence.)"""
+    from salticid.engine.manifest import read_manifest
+
+    return "ema" if "ema.safetensors" in read_manifest(checkpoint)["files"] else "raw"
 
 
 def load_trained(checkpoint: Path, overrides: list[Override], allowed: tuple[str, ...]) -> Plain:

@@ -4,12 +4,21 @@ import csv
 import hashlib
 import json
 import math
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salticid.commands.checkpoints import add_checkpoint, find_checkpoint, load_trained, prepare, run_of
-from salticid.commands.parser import Parser
+from salticid.commands.checkpoints import (
+    WEIGHTS_HELP,
+    add_checkpoint,
+    find_checkpoint,
+    load_trained,
+    prepare,
+    run_of,
+    usual_weights,
+)
+from salticid.commands.parser import Parser, positive
 from salticid.config.classes import allowed_packages
 from salticid.config.overrides import Override
 from salticid.errors import UserError
@@ -29,6 +38,7 @@ It writes, for each kind of weights, into evaluation/ of the run (or --output):
   step-00001000-ema.json   the metrics, and how they came about
   step-00001000-ema.csv    the metrics of every sample
   step-00001000-ema.png    a picture of some samples
+  step-00001000-ema-extremes.png   one of the best, then the worst samples by checkpoint.best_metric
   step-00001000-ema-360/   panoramas of these samples, if the recipe makes any; the report lets you look around in them
 With other data or another number of samples, a code that stands for them follows in the names."""
 
@@ -36,8 +46,8 @@ With other data or another number of samples, a code that stands for them follow
 def parser() -> Parser:
     parser = Parser("evaluate", "Judge a run or a checkpoint on samples that training never sees.", EPILOG)
     add_checkpoint(parser)
-    parser.add_argument("--weights", choices=("ema", "raw", "both"), default="ema", help="averaged, as trained (ema)")
-    parser.add_argument("--samples", type=_positive, metavar="N", help="judge N samples spread over all (default: all)")
+    parser.add_argument("--weights", choices=("ema", "raw", "both"), help=WEIGHTS_HELP)
+    parser.add_argument("--samples", type=positive, metavar="N", help="judge N samples spread over all (default: all)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
     return parser
 
@@ -52,7 +62,7 @@ def run(arguments: list[str]) -> None:
     config = build_config(load_trained(checkpoint, overrides, allowed), allowed)
     device = prepare(config.recipe, config.trainer)
     config.recipe.check(config.data)
-    kinds = ("ema", "raw") if options.weights == "both" else (options.weights,)
+    kinds = ("ema", "raw") if options.weights == "both" else (options.weights or usual_weights(checkpoint),)
     folder = options.output or run_of(checkpoint) / "evaluation"
     results: dict[str, Evaluation] = {}
     with joined(device, config.trainer.timeout) as ranks:
@@ -79,6 +89,7 @@ def _evaluate(
 ) -> "Evaluation":
     """Judge one kind of weights and write what was found."""
     from salticid.engine.evaluation import evaluate, load_for_inference, preview, spheres
+    from salticid.engine.extremes import extremes_picture, find_extremes
     from salticid.engine.precision import for_inference
     from salticid.evaluate.pictures import save_png
 
@@ -103,11 +114,15 @@ def _evaluate(
             "overrides": dict(overrides),
             "metrics": found.metrics,
         }
-        _write(stem, summary, found)
+        extremes = find_extremes(found, config.checkpoint, validation.previews) if validation.previews else None
+        _write(stem, summary | ({"extremes": asdict(extremes)} if extremes else {}), found)
         if validation.previews:
             count = min(validation.previews, len(source))
             save_png(preview(config.recipe, source, count, **common), stem.with_name(stem.name + ".png"))
             _save_spheres(spheres(config.recipe, source, count, **common), stem)
+        if extremes:
+            picture = extremes_picture(config.recipe, source, extremes, **common)
+            save_png(picture, stem.with_name(stem.name + "-extremes.png"))
     return found
 
 
@@ -184,9 +199,3 @@ def _code(options: Namespace, overrides: list[Override]) -> str:
         return ""
     text = json.dumps([sorted(overrides), options.samples])
     return "-" + hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return int(text)

@@ -58,3 +58,17 @@ class Parser(argparse.ArgumentParser):
         close = get_close_matches(name, known, n=1, cutoff=0.7)
         hint = f"did you mean {close[0]}?" if close else f"keys have dots (--trainer.steps); see {self.prog} --help"
         raise UserError(f"{self.prog}: unknown argument {argument}; {hint}")
+
+
+def positive(text: str) -> int:
+    """The type of an argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """The type of an argument that counts something there may be none of."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected 0 or a number above, got {text!r}")
+    return int(text)

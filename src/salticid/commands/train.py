@@ -17,6 +17,7 @@ from salticid.errors import UserError
 if TYPE_CHECKING:
     from salticid.config.difference import Plain
     from salticid.config.run import RunConfig
+    from salticid.engine.trainer import Trainer
 
 INTERRUPTED = 130
 """Exit status of a run that a signal has stopped: it is saved, but `train && evaluate` must not go on."""
@@ -54,7 +55,6 @@ def run(arguments: list[str]) -> int:
     source = presets.find(options.source) if options.source else None
     from salticid.config.run import build_config, load_config
     from salticid.config.writer import to_yaml
-    from salticid.engine.trainer import Trainer
 
     directory = _run_to_resume(options) if options.resume is not None else None
     if directory:
@@ -68,9 +68,9 @@ def run(arguments: list[str]) -> int:
     place = directory or _new_directory(options, config)
     built = build_config(config, allowed)
     if options.dry_run:
-        show_costs(Trainer(built.recipe, built.data, place, built.settings()).dry_run())
+        show_costs(_trainer(built, config, place).dry_run())
         return 0
-    return _train(built, to_yaml(config), place, resume=directory is not None)
+    return _train(built, config, place, resume=directory is not None)
 
 
 def _run_to_resume(options: argparse.Namespace) -> Path:
@@ -118,23 +118,32 @@ def _new_directory(options: argparse.Namespace, config: "Plain") -> Path:
     return folder / options.name if options.name else numbered(folder, Path(options.source).stem)
 
 
-def _train(config: "RunConfig", text: str, directory: Path, resume: bool) -> int:
+def _trainer(built: "RunConfig", config: "Plain", directory: Path) -> "Trainer":
+    from salticid.config.difference import samples_of
+    from salticid.config.writer import to_yaml
+    from salticid.engine.latents import Latents
+    from salticid.engine.trainer import Trainer
+
+    latents = Latents(built.latents, samples_of(config)) if built.latents else None
+    return Trainer(built.recipe, built.data, directory, built.settings(), to_yaml(config), latents)
+
+
+def _train(built: "RunConfig", config: "Plain", directory: Path, resume: bool) -> int:
     """Train to the end or to a signal; the exit status says which."""
     from salticid.engine.log import RunLog
     from salticid.engine.parallel import pick_device
     from salticid.engine.report import write_report
     from salticid.engine.run import agree, first_rank, locked
-    from salticid.engine.trainer import Trainer
 
     directory = agree(directory)
-    trainer = config.trainer
-    run = Trainer(config.recipe, config.data, directory, config.settings(), text)
+    trainer = built.trainer
+    run = _trainer(built, config, directory)
     run.start(resume)
     device = str(pick_device(trainer.device))
     with locked(directory) if first_rank() else nullcontext():
         if first_rank():
-            _prepare(directory, text, device, resume)
-        log = RunLog(directory, config.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
+            _prepare(directory, run.config, device, resume)
+        log = RunLog(directory, built.log, steps=trainer.steps, batch=trainer.batch, quiet=not first_rank())
         status = run.fit(log, resume=resume)
         if first_rank():
             print(f"report: {write_report(directory)}")

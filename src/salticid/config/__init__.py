@@ -6,6 +6,7 @@ Nothing in this package but `run`, which knows the components, imports torch.
 KEYS = {
     "recipe": "what learns: a class_path with init_args",
     "data": "what it learns from: a class_path with init_args",
+    "latents": "a folder that salticid encode has filled, to train from; null: encode while training",
     "trainer": "steps, batch, precision, workers, seed, device",
     "optimizer": "name, lr, betas, weight_decay, eps",
     "schedule": "the learning rate over the steps",

@@ -1,6 +1,7 @@
 """How two configurations differ, and which differences a run may be resumed with."""
 
 import dataclasses
+import re
 from typing import Any
 
 from salticid.config.leaves import short
@@ -21,6 +22,7 @@ SAME_RESULT = (
 """Keys that neither a weight nor a metric depends on: what is written, how often, and who reads the samples."""
 
 SAME_MATHEMATICS = (
+    "latents",
     "trainer.micro_batch",
     "trainer.device",
     "trainer.parallel",
@@ -42,6 +44,15 @@ SAME_FILES = (
 """Where the same data and pretrained networks lie: a run may move with them. That they are the same is the user's
 word."""
 
+SAME_SAMPLES = (
+    "data.init_args.group",
+    "data.init_args.val_part",
+    "data.init_args.parts.*.weight",
+    "data.init_args.cache_mb",
+)
+"""What decides which samples are seen how often, but not what any of them is. (What decides which samples there are
+need not be told apart: they are known by their ids.)"""
+
 FROM_NOW_ON = ("trainer.on_nonfinite",)
 """A policy for what has not happened yet; a run that a non-finite step has stopped can go on with another."""
 
@@ -61,7 +72,18 @@ class Change:
 
     def within(self, keys: tuple[str, ...]) -> bool:
         """Whether it lies in one of `keys`, or is one of them."""
-        return any(self.key == key or self.key.startswith(key + ".") for key in keys)
+        return within(self.key, keys)
+
+
+def within(key: str, keys: tuple[str, ...]) -> bool:
+    """Whether a dotted key lies in one of `keys`, or is one of them. The data of a part of a mixture are judged as
+    data that stand alone; `parts.*` is any part."""
+    while part := _PART.match(key):
+        key = ("data." if part[1] else "data.init_args.parts.*.") + key[part.end() :]
+    return any(key == other or key.startswith(other + ".") for other in keys)
+
+
+_PART = re.compile(r"data\.init_args\.parts\.[^.*]+\.(data\.)?")
 
 
 def difference(old: Plain, new: Plain, prefix: str = "") -> list[Change]:
@@ -92,3 +114,14 @@ def check_resumable(saved: Plain, wanted: Plain) -> list[Change]:
             "changes, or start a new run"
         )
     return changes
+
+
+def samples_of(config: Plain) -> Plain:
+    """Of a resolved configuration, the data's keys that a sample depends on: neither where they lie nor how often
+    they are seen."""
+    return _without(config["data"], "data", SAME_FILES + SAME_SAMPLES)
+
+
+def _without(value: Plain, key: str, keys: tuple[str, ...]) -> Plain:
+    kept = {name: inner for name, inner in value.items() if not within(f"{key}.{name}", keys)}
+    return {n: _without(v, f"{key}.{n}", keys) if isinstance(v, dict) else v for n, v in kept.items()}

@@ -25,6 +25,8 @@ class RunConfig:
 
     recipe: Recipe
     data: Data
+    latents: Path | None = None
+    """What `salticid encode` has written of the training samples; None: they are encoded while training."""
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)

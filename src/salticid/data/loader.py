@@ -92,6 +92,39 @@ class _EvalFetch(_Fetch):
             return None
 
 
+class _OutcomeFetch(_Fetch):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def fetch(self, places: Places) -> Batch:
+        batches: list[Batch] = []
+        skipped: dict[tuple[int, int], str] = {}
+        run: list[tuple[tuple[int, int], Sample]] = []
+        for place in places:
+            try:
+                sample = self.source.outcome(*place)
+            except UnreadableSample as error:
+                skipped[place] = str(error)
+                continue
+            if run and _shapes(sample) != _shapes(run[0][1]):
+                batches.append(self._collated(run))
+                run = []
+            run.append((place, sample))
+        if run:
+            batches.append(self._collated(run))
+        return {"batches": batches, "skipped": skipped}
+
+    def _collated(self, run: Sequence[tuple[tuple[int, int], Sample]]) -> Batch:
+        places, samples = zip(*run, strict=True)
+        ids = [self.source.id(index) for index, _ in places]
+        key = torch.tensor([stable_key(name) for name in ids], dtype=torch.int64)
+        return collate(samples) | {"id": ids, "key": key, "replaced": [], "place": list(places)}
+
+
+def _shapes(sample: Sample) -> dict[str, torch.Size | None]:
+    return {name: value.shape if isinstance(value, torch.Tensor) else None for name, value in sample.items()}
+
+
 class Batches(Iterator[Batch]):
     """An iterator of batches that knows how long it was waited for."""
 
@@ -202,3 +235,13 @@ def eval_batches(
     chunks = [chosen[i : i + batch] for i in range(0, count, batch)]
     chunks += [[(FILLER, 0)]] * (-len(chunks) % world)
     return Batches(_EvalFetch(source), chunks[rank::world], workers, pin)
+
+
+def outcome_batches(source: Source, places: Places, batch: int, *, workers: int = 0, pin: bool = False) -> Batches:
+    """Given outcomes of given samples, once each: `places` are (index, which) of each.
+
+    An item stands for up to `batch` of them. It holds `batches`: list[Batch], several where neighbours differ in
+    size, each with `place`: list[(index, which)]; and `skipped`: dict, why an outcome cannot be read, by its place.
+    """
+    chunks = [places[i : i + batch] for i in range(0, len(places), batch)]
+    return Batches(_OutcomeFetch(source), chunks, workers, pin)

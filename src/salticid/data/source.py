@@ -68,6 +68,16 @@ class Source(ABC):
         """Which outcome a training sample is to be; 0 in evaluation."""
         return 0 if augment is None else int(torch.randint(self.outcomes or 1, (), generator=augment))
 
+    # A source made of others, whose numbers differ, says so sample by sample; `outcomes` is then the largest.
+
+    def outcomes_of(self, index: int) -> int | None:
+        """How many outcomes sample `index` has."""
+        return self.outcomes
+
+    def draw_of(self, index: int, augment: Generator | None) -> int:
+        """Which outcome a training sample `index` is to be: `draw`, of its own number."""
+        return self.draw(augment)
+
 
 class Data(ABC):
     """What a run trains on and is judged by; the `data:` entry of a configuration."""
@@ -84,8 +94,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack tensors along a new first dimension; gather everything else in lists.
 
     Raises:
-        UserError: tensors of one name differ in shape.
+        UserError: tensors of one name differ in shape, or samples in their names.
     """
+    if odd := next((names for sample in samples if (names := sample.keys() ^ samples[0].keys())), None):
+        raise UserError(f"a batch has samples with {min(odd)} and samples without: they cannot be trained on together")
     return {name: _together(name, [sample[name] for sample in samples]) for name in samples[0]}
 
 

@@ -31,7 +31,7 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
         for phase in recipe.phases()
     ]
     state = TrainState(recipe, runners, None, micro_batch)
-    state.ema = Ema(settings.ema, state.weights()) if settings.ema else None
+    state.ema = Ema(settings.ema, state.weights()) if settings.ema and trainer.steps else None
     return state
 
 

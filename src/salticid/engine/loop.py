@@ -91,8 +91,13 @@ class Run:
     # ---- the loop -------------------------------------------------------------------------------------------
 
     def loop(self) -> Status:
-        """Take steps until the last, or until a signal; validate and save in between."""
+        """Take steps until the last, or until a signal; validate and save in between. A run of no steps is saved as
+        it begins, if it has not been."""
         state, steps, every = self.state, self.settings.trainer.steps, self.settings.checkpoint.every
+        if steps == 0:
+            if not self.ranks.broadcast(bool(checkpoints.listing(self.folder))):
+                self.save()
+            return "finished"
         with self.steps(steps) as step:
             if state.step and self._validation_is_due():
                 self._catch_up()

@@ -29,10 +29,15 @@ def has_bf16(device: torch.device) -> bool:
 
 def settle(wanted: WantedPrecision, device: torch.device) -> Precision:
     """The precision that a run is trained in; a remark where the device will be slow in it."""
-    if wanted == "auto":
-        return "bf16" if has_bf16(device) else "fp32"
     if wanted == "bf16" and not has_bf16(device):
         log.warning("this device emulates bf16, which can be many times slower than trainer.precision fp32")
+    return settled(wanted, device)
+
+
+def settled(wanted: WantedPrecision, device: torch.device) -> Precision:
+    """`settle`, without the remark."""
+    if wanted == "auto":
+        return "bf16" if has_bf16(device) else "fp32"
     return wanted
 
 

@@ -33,6 +33,7 @@ class Progress:
 
     Args:
         steps: length of the run.
+        unit: what it is counted in.
         headline: the validation metric to show; None: the first.
         quiet: show nothing.
         console: where to; None: standard output.
@@ -43,12 +44,14 @@ class Progress:
         self,
         steps: int,
         *,
+        unit: str = "step",
         headline: str | None = None,
         quiet: bool = False,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.steps = steps
+        self._unit = unit
         self._headline = headline
         self._quiet = quiet
         self._console = console or Output(highlight=False)
@@ -124,7 +127,7 @@ class Progress:
 
     def line(self) -> str:
         """The state in one plain line."""
-        return "  ".join([f"step {self._step}/{self.steps}", *self.fields().values()])
+        return "  ".join([f"{self._unit} {self._step}/{self.steps}", *self.fields().values()])
 
     def close(self) -> None:
         """Leave the last state on the screen and give the terminal back."""

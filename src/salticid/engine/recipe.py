@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -99,6 +100,11 @@ class Recipe(nn.Module, ABC):
         predict` flags. Returns the files written."""
         raise UserError(f"{type(self).__name__} has no prediction from files")
 
+    def export(self, output: Path) -> list[Path]:
+        """Write the model to the folder `output` in the format of others, on the CPU and in evaluation mode; keyword
+        options of a recipe become `salticid export` flags. Returns the files written."""
+        raise UserError(f"{type(self).__name__} has no export")
+
     def check(self, data: Data) -> None:
         """Raise ConfigError where data and recipe do not fit; called before anything is written."""
 
@@ -110,6 +116,24 @@ class Recipe(nn.Module, ABC):
         Raises:
             UserError: they cannot be loaded.
         """
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """What the frozen parts make of a training batch, (B, …) each: `salticid encode` keeps it, and `loss` must
+        accept batches that hold it in place of what it was made from (`id`, `key` and `replaced` are always there).
+
+        A pure function of each sample: of the batch it may use neither `key` nor the other samples; nothing is drawn,
+        and the mode of modules does not matter. Called without gradients, under the precision of training.
+
+        Raises:
+            ConfigError: the recipe has nothing to encode.
+        """
+        raise ConfigError(f"{type(self).__name__} has nothing to encode: no frozen part looks at its samples first")
+
+    def encoding(self) -> dict[str, Any]:
+        """All that the result of `encode` depends on beside the batch, as plain JSON: a version number of its code,
+        settings, digests of frozen weights (`engine.latents.digest`). Right once `start` has been called, fresh or
+        not. Raises as `encode` does."""
+        raise ConfigError(f"{type(self).__name__} has nothing to encode: no frozen part looks at its samples first")
 
     def blocks(self) -> Iterable[nn.Module]:
         """Submodules that FSDP shards one by one and `torch.compile` compiles; default: the direct children."""

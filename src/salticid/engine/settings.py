@@ -17,6 +17,7 @@ class TrainerConfig:
     """How a run is trained. A step takes `batch` samples, over all ranks, in micro-batches of `micro_batch`."""
 
     steps: int = 1000
+    """0: the checkpoint of step 0 is all that is made, from the weights that the recipe begins with."""
     batch: int = 8
     micro_batch: int | Literal["auto"] | None = None
     """Samples that go through the network at a time, on a rank: a number, `auto` (the most that memory holds, found
@@ -43,9 +44,9 @@ class TrainerConfig:
     """Seconds after which a rank that waits for another gives up."""
 
     def check(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"trainer.{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in (("steps", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"trainer.{name} is {getattr(self, name)}; it must be at least {least}")
         if isinstance(self.micro_batch, int) and self.micro_batch < 1:
             raise ConfigError(f"trainer.micro_batch is {self.micro_batch}; it must be at least 1, `auto` or null")
         if self.clip is not None and not self.clip > 0:
@@ -95,9 +96,10 @@ class Settings:
         """Raise ConfigError, naming key and value, where the settings cannot be run."""
         self.trainer.check()
         self.optimizer.check()
-        self.schedule.check(self.trainer.steps, self.optimizer)
-        if self.ema:
-            self.ema.check(self.trainer.steps)
+        if self.trainer.steps:  # else there is nothing to schedule or to average
+            self.schedule.check(self.trainer.steps, self.optimizer)
+            if self.ema:
+                self.ema.check(self.trainer.steps)
         self.validation.check()
         self.checkpoint.check()
         self._check_best()

@@ -11,9 +11,11 @@ import torch
 from salticid.data.source import Data
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine import microbatch
+from salticid.engine.latents import Latents
 from salticid.engine.log import LogConfig, RunLog
 from salticid.engine.loop import Run, Status
 from salticid.engine.parallel import Ranks, joined, pick_device, world_size
+from salticid.engine.precision import settled
 from salticid.engine.recipe import Recipe
 from salticid.engine.rehearsal import rehearse
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
@@ -30,8 +32,17 @@ class Trainer:
     Under torchrun every rank makes one, with the same arguments.
     """
 
-    def __init__(self, recipe: Recipe, data: Data, directory: Path, settings: Settings, config: str = "") -> None:
-        """`config`: the resolved configuration, kept in every checkpoint.
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        directory: Path,
+        settings: Settings,
+        config: str = "",
+        latents: Latents | None = None,
+    ) -> None:
+        """`config`: the resolved configuration, kept in every checkpoint; `latents`: what to train from in place of
+        the training samples.
 
         Raises:
             ConfigError: the settings, the recipe and the data do not fit; nothing has been written.
@@ -49,17 +60,22 @@ class Trainer:
         if settings.validation.samples != 0 and len(data.val()) == 0:
             raise ConfigError("data: the validation source is empty; validation.samples: 0 trains without validation")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
-        self.config = config
+        self.config, self.latents = config, latents
         self.started = False
 
     def start(self, resume: bool = False) -> None:
         """Let the recipe load what training needs, before anything is written; `fit` does it, if nobody has.
 
         Raises:
-            UserError: it cannot be loaded.
+            UserError: it cannot be loaded, or there are no such latents.
         """
-        if not self.started:
-            self.recipe.start(fresh=not (resume and checkpoints.listing(self.directory / checkpoints.FOLDER)))
+        if self.started:
+            return
+        self.recipe.start(fresh=not (resume and checkpoints.listing(self.directory / checkpoints.FOLDER)))
+        if self.latents:
+            trainer = self.settings.trainer
+            precision = settled(trainer.precision, pick_device(trainer.device))
+            self.data = self.latents.replace(self.recipe, self.data, precision)
         self.started = True
 
     def fit(self, log: RunLog, resume: bool = False) -> Status:
@@ -110,6 +126,8 @@ class Trainer:
         """What the settings say; where they say `auto`, what is found by trial on the first rank, and noted in
         `directory`, or with `known` what was noted there before."""
         wanted = self.settings.trainer.micro_batch
+        if wanted == "auto" and self.settings.trainer.steps == 0:
+            return 1  # nothing to try; evaluation, which takes as many as the run did, is to fit into any memory
         if wanted != "auto" or os.environ.get("RANK", "0") != "0":
             return None if wanted == "auto" else wanted
         found = microbatch.recall(directory) if known else None

@@ -18,8 +18,8 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def package(name: str, key: str) -> Any:
-    """Import a module of the extra `perceptual`.
+def package(name: str, key: str, extra: str = "perceptual") -> Any:
+    """Import a module of one of the package's extras.
 
     Raises:
         ConfigError: it is not installed; the message names the key that asks for it, and the remedy.
@@ -28,7 +28,7 @@ def package(name: str, key: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = (error.name or name).partition(".")[0]
-        raise ConfigError(f"{key}: {missing} is not installed; pip install 'salticid[perceptual]'") from error
+        raise ConfigError(f"{key}: {missing} is not installed; pip install 'salticid[{extra}]'") from error
 
 
 def is_hub_id(weights: str) -> bool:

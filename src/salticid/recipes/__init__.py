@@ -1,5 +1,28 @@
-"""Recipes: one model family each, on the shared cores."""
+"""Recipes: one model family each, on the shared cores. They are imported when they are asked for: each brings
+libraries of its own."""
 
-from salticid.recipes.panorama.recipe import PanoramaRecipe
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["PanoramaRecipe"]
+if TYPE_CHECKING:
+    from salticid.recipes.autoencoder import AutoencoderRecipe
+    from salticid.recipes.marigold.recipe import MarigoldRecipe
+    from salticid.recipes.panorama.recipe import PanoramaRecipe
+
+__all__ = ["AutoencoderRecipe", "MarigoldRecipe", "PanoramaRecipe"]
+
+_MODULES = {
+    "AutoencoderRecipe": "autoencoder",
+    "MarigoldRecipe": "marigold.recipe",
+    "PanoramaRecipe": "panorama.recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,6 +12,7 @@ from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError
 from salticid.evaluate.image import eight_bit, psnr
 from salticid.evaluate.pictures import tile, to_bytes
+from salticid.nets.stable_diffusion import Vae
 from salticid.recipes.marigold.coding import DepthCoding
 
 MOMENTUM = 0.99
@@ -46,7 +47,7 @@ class AutoencoderRecipe(Recipe):
 
         if not widths or min(*widths, layers, latent, groups) < 1 or any(width % groups for width in widths):
             raise ConfigError(f"recipe.widths are {list(widths)}; expected multiples of recipe.groups ({groups})")
-        self.vae = AutoencoderKL(
+        self.vae: Vae = AutoencoderKL(
             block_out_channels=tuple(widths),
             down_block_types=("DownEncoderBlock2D",) * len(widths),
             up_block_types=("UpDecoderBlock2D",) * len(widths),

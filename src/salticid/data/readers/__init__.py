@@ -1,5 +1,25 @@
 """Readers of data sets on disk."""
 
+from salticid.data.readers.depth import (
+    DepthFolder,
+    Diode,
+    Eth3d,
+    Hypersim,
+    Kitti,
+    Nyu,
+    ScanNet,
+    VirtualKitti,
+)
 from salticid.data.readers.panoramas import PanoramaFolder
 
-__all__ = ["PanoramaFolder"]
+__all__ = [
+    "DepthFolder",
+    "Diode",
+    "Eth3d",
+    "Hypersim",
+    "Kitti",
+    "Nyu",
+    "PanoramaFolder",
+    "ScanNet",
+    "VirtualKitti",
+]

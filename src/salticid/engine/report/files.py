@@ -19,6 +19,15 @@ FACTS = ("step", "weights", "ema_updates", "samples", "overrides")
 
 
 @dataclass(frozen=True)
+class Extremes:
+    """`evaluation/*-extremes.png`: the best and the worst samples."""
+
+    picture: Picture
+    note: str
+    """Which they are, in words."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One file `evaluation/*.json`. Baselines are among the metrics, as `metric/baseline`."""
 
@@ -31,6 +40,7 @@ class Evaluation:
     """`evaluation/*.png` of the same name."""
     spheres: list[Sphere] = field(default_factory=list)
     """Pictures to look around in."""
+    extremes: Extremes | None = None
 
 
 @dataclass
@@ -118,7 +128,18 @@ def _evaluation(path: Path, content: dict[str, Any], problems: list[str]) -> Eva
     picture = Picture(0, path.stem, path.with_suffix(".png"))
     still = picture if picture.path.is_file() else None
     spheres = find_spheres(path.with_suffix(""), problems)
-    return Evaluation(path.stem, facts, metrics, frozenset(baselines), still, spheres)
+    extremes = _extremes(path, content.get("extremes"))
+    return Evaluation(path.stem, facts, metrics, frozenset(baselines), still, spheres, extremes)
+
+
+def _extremes(path: Path, told: Any) -> Extremes | None:
+    """The picture of the best and the worst samples, where the evaluation tells which they are."""
+    picture = Picture(0, f"{path.stem}-extremes", path.with_name(f"{path.stem}-extremes.png"))
+    if not isinstance(told, dict) or not picture.path.is_file():
+        return None
+    lists = {side: ids for side in ("best", "worst") if isinstance(ids := told.get(side), list)}
+    named = "; ".join(f"{side}: {', '.join(map(str, ids))}" for side, ids in lists.items() if ids)
+    return Extremes(picture, f"by {told.get('metric')}, {named}")
 
 
 def _text(path: Path, problems: list[str]) -> str:

@@ -30,16 +30,22 @@ def pictures(files: RunFiles) -> str:
     return section("pictures", "Pictures", *parts)
 
 
-def still(picture: Picture, files: RunFiles) -> str:
-    """One picture, of an evaluation."""
+def still(picture: Picture, files: RunFiles, note: str | None = None) -> str:
+    """One picture, of an evaluation.
+
+    Args:
+        note: what is said below it; None: the legend of the recipe's pictures.
+    """
     frame = embed(picture, STILL)
     if frame is None:
         files.problems.append(f"evaluation: {picture.path.name} not readable")
         return ""
-    legends = [line.get("legend") for line in files.journal.of("picture")]
+    if note is None:
+        legends = [line.get("legend") for line in files.journal.of("picture")]
+        note = (legends or [""])[-1] or ""
     size = f'width="{frame.width}" height="{frame.height}"'
     image = f'<img src="{frame.address}" {size} alt="pictures of the evaluation {text(picture.name)}">'
-    return f'<div class="still">{image}</div><p class="note">{text((legends or [""])[-1] or "")}</p>'
+    return f'<div class="still">{image}</div><p class="note">{text(note)}</p>'
 
 
 def film(name: str, frames: list[Embedded], legend: str, total: int) -> str:

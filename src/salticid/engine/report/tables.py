@@ -30,6 +30,8 @@ def results(files: RunFiles) -> str:
         shown = metrics_table(evaluation.metrics, baselines | evaluation.baselines)
         if evaluation.picture is not None and place < RECENT:
             shown += still(evaluation.picture, files)
+        if evaluation.extremes is not None and place < RECENT:
+            shown += still(evaluation.extremes.picture, files, evaluation.extremes.note)
         if evaluation.spheres and place < RECENT:
             shown += viewer(evaluation, files, BUDGET // with_spheres)
         blocks.append(card(f"<h3>{text(title)}</h3>{shown}") if place < RECENT else folded(title, shown))

@@ -1,0 +1,21 @@
+"""The networks of Stable Diffusion, by diffusers and transformers, from a folder, the hub or the package."""
+
+from salticid.nets.stable_diffusion.lora import LoraSettings, add_lora, has_lora, merge_lora
+from salticid.nets.stable_diffusion.parts import Vae, empty_prompt, make_vae, scheduler_config
+from salticid.nets.stable_diffusion.unet import UNet, blocks, checkpoint_activations, load_unet, make_unet
+
+__all__ = [
+    "LoraSettings",
+    "UNet",
+    "Vae",
+    "add_lora",
+    "blocks",
+    "checkpoint_activations",
+    "empty_prompt",
+    "has_lora",
+    "load_unet",
+    "make_unet",
+    "make_vae",
+    "merge_lora",
+    "scheduler_config",
+]

@@ -1,0 +1,1 @@
+"""Diffusion depth: Marigold, and its one-step successors."""

@@ -1,0 +1,134 @@
+"""The model: a frozen VAE, a UNet that looks at a picture's latent beside a noisy one of its depth, and the text
+embedding of nothing."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salticid.diffusion.noise import keyed_normal
+from salticid.diffusion.path import VP
+from salticid.diffusion.solve import Denoiser, first_order
+from salticid.diffusion.times import spaced_grid
+from salticid.losses.frozen import Frozen
+from salticid.nets import stable_diffusion
+from salticid.recipes.marigold.settings import TARGETS, Lora, Spacing, Start, TargetName
+
+PADDED, UNPADDED = 77, 2
+"""Tokens of the empty prompt: filled up as CLIP was trained, or its beginning and end alone, as Marigold has it."""
+
+
+class MarigoldModel(nn.Module):
+    """Pictures (B, 3, H, W) in [−1, 1] ↔ latents (B, C, H/f, W/f) ↔ coded depth (B, 1, H, W) in [−1, 1]."""
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        target: TargetName,
+        zero_terminal_snr: bool,
+        spacing: Spacing,
+        start: Start,
+        padded_prompt: bool,
+        lora: Lora | None,
+        vae_batch: int,
+    ):
+        super().__init__()
+        vae = stable_diffusion.make_vae(base)
+        self.vae = Frozen(vae)
+        self.channels: int = vae.config["latent_channels"]
+        self.factor: int = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.scale: float = vae.config["scaling_factor"]
+        self.vae_batch = vae_batch
+        self.unet = stable_diffusion.make_unet(base, in_channels=2 * self.channels)
+        if lora is not None:  # what is frozen is in no checkpoint
+            stable_diffusion.load_unet(self.unet, base)
+            stable_diffusion.add_lora(self.unet, lora)
+        tokens = PADDED if padded_prompt else UNPADDED
+        self.register_buffer("prompt", torch.zeros(1, tokens, self.unet.config["cross_attention_dim"]))
+        scheduler = stable_diffusion.scheduler_config(base)
+        self.path = VP.from_scheduler(scheduler | {"rescale_betas_zero_snr": zero_terminal_snr})
+        self.offset: int = scheduler.get("steps_offset", 0)
+        self.target, self.spacing, self.start = TARGETS[target], spacing, start
+        self.base, self.lora = base, lora
+
+    @property
+    def last_time(self) -> int:
+        return len(self.path.times) - 1
+
+    @property
+    def padded(self) -> bool:
+        """Whether the empty prompt is filled up."""
+        return self.prompt.shape[1] == PADDED
+
+    def load_pretrained(self) -> None:
+        """Take the UNet's weights and the embedding of the empty prompt from the base.
+
+        Raises:
+            ConfigError: they are not there, or do not fit.
+        """
+        if self.lora is None:
+            stable_diffusion.load_unet(self.unet, self.base)
+        self.prompt.copy_(stable_diffusion.empty_prompt(self.base, self.padded))
+
+    # --- first stage
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """The posterior's mean, scaled: nothing is drawn."""
+        vae = self.vae.network
+        chunks = pictures.split(self.vae_batch or len(pictures))
+        return torch.cat([vae.encode(chunk).latent_dist.mean for chunk in chunks]).float() * self.scale
+
+    def encode_depth(self, coded: Tensor) -> Tensor:
+        """Of coded depth (B, 1, H, W), as a grey picture."""
+        return self.encode(coded.expand(-1, 3, -1, -1))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Coded depth: the mean of the decoded channels, not clipped. Gradients flow through."""
+        vae = self.vae.network
+        chunks = latents.split(self.vae_batch or len(latents))
+        pictures = torch.cat([vae.decode(chunk / self.scale).sample for chunk in chunks])
+        return pictures.float().mean(dim=1, keepdim=True)
+
+    def valid_cells(self, valid: Tensor) -> Tensor:
+        """Cells (B, 1, H/f, W/f) of which every pixel is valid."""
+        return ~F.max_pool2d((~valid).float(), self.factor).bool()
+
+    # --- second stage
+
+    def output(self, image_latents: Tensor, noisy: Tensor, times: Tensor) -> Tensor:
+        """What the network says of noisy latents at times (B,): its target, in float32."""
+        prompt = self.prompt.to(noisy.dtype).expand(len(noisy), -1, -1)
+        seen = torch.cat([image_latents, noisy], dim=1)
+        return self.unet(seen, times, prompt, return_dict=False)[0].float()
+
+    def denoiser(self, image_latents: Tensor) -> Denoiser:
+        return Denoiser(lambda x, t: self.output(image_latents, x, t), self.path, self.target)
+
+    def grid(self, steps: int) -> Tensor:
+        """The times of a number of sampling steps."""
+        offset = self.offset if self.spacing == "leading" else 0
+        return spaced_grid(len(self.path.times), steps, self.spacing, offset=offset)
+
+    def sample(self, image_latents: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """Depth latents from noise of their shape, by DDIM."""
+        return first_order(self.denoiser(image_latents), noise, self.path, self.grid(steps))
+
+    def noise(self, image_latents: Tensor, keys: Tensor, *, seed: int, stream: str = "sample") -> Tensor:
+        """What sampling starts from: a pure function of (seed, stream, key), or no noise at all (`start`)."""
+        draws: dict[Start, Callable[[], Tensor]] = {
+            "zeros": lambda: torch.zeros_like(image_latents),
+            "image": lambda: image_latents,
+            "gaussian": lambda: keyed_normal(
+                keys, image_latents.shape[1:], seed=seed, stream=stream, device=image_latents.device
+            ),
+        }
+        return draws[self.start]()
+
+    def blocks(self) -> list[nn.Module]:
+        return stable_diffusion.blocks(self.unet)
+
+    def checkpoint_activations(self) -> None:
+        stable_diffusion.checkpoint_activations(self.unet)

@@ -1,0 +1,138 @@
+"""From picture files, folders and video files to files of their depth."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from salticid.data.readers.pictures import is_picture, read_picture
+from salticid.errors import UnreadableSample, UserError
+from salticid.recipes.marigold.estimator import Estimator, Frames, Temporal
+from salticid.recipes.marigold.results import ENDINGS, Intrinsics, Output, files_of, is_file, save_picture, save_video
+from salticid.recipes.marigold.video import Video, is_video
+
+if TYPE_CHECKING:
+    from salticid.recipes.marigold.recipe import MarigoldRecipe
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def predict_depth(
+    recipe: "MarigoldRecipe",
+    inputs: list[Path],
+    output: Path,
+    *,
+    steps: int = 0,
+    ensemble: int = 1,
+    processing: int = 0,
+    batch: int = 0,
+    outputs: Sequence[Output] = ("png16", "npy", "colour"),
+    intrinsics: Intrinsics | None = None,
+    temporal: Temporal = "none",
+    seed: int = 0,
+) -> list[Path]:
+    """Write the depth of pictures and videos, and name the files. What cannot be read is named, skipped and counted.
+
+    Args:
+        inputs: picture files, folders of them, and video files.
+        output: a folder; or the name of one file, for a single picture (.png, .npy, .ply: 16-bit PNG, array, points)
+            or video (.mp4), which is then all that is written.
+        steps: of DDIM; 0: the first number of the recipe's sampler.
+        ensemble: predictions of each picture.
+        processing: longest side at which pictures are looked at; 0: their own.
+        batch: predictions of a picture at a time; 0: found by trial (see `Estimator`).
+        outputs: what is written of a picture. A video becomes an MP4 of colours, with `npy` beside it one array
+            (frames, H, W) too.
+        intrinsics: fx, fy, cx, cy in pixels of the input, for `ply`.
+        temporal: what holds the frames of a video together, see `Frames`.
+        seed: of the noise; noise depends on it and on the file's name.
+
+    Raises:
+        UserError: options that do not fit each other, nothing could be read, or a file cannot be written.
+    """
+    files = find_inputs(inputs, output)
+    chosen = _single(files, output) if is_file(output) else tuple(dict.fromkeys(outputs))
+    plans = files_of(files, output, chosen)
+    _check(chosen, ensemble, processing, batch, intrinsics)
+    steps = steps or recipe.sampler.steps[0]
+    recipe.model.grid(steps)  # refuses what is no number of steps
+    estimator = Estimator(recipe, steps=steps, ensemble=ensemble, processing=processing, batch=batch, seed=seed)
+    written: list[Path] = []
+    unreadable: list[UnreadableSample] = []
+    for file, plan in zip(files, plans, strict=True):
+        try:
+            if is_video(file):
+                with Video.opened(file) as video:
+                    save_video(video, Frames(estimator, file.name, temporal), plan)
+            else:
+                save_picture(read_picture(file), file.name, estimator, plan, intrinsics)
+            written += plan.values()
+        except UnreadableSample as error:
+            unreadable.append(error)
+            log.warning("skipped: %s", error)
+    _report(unreadable, len(files))
+    return written
+
+
+def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
+    """The picture and video files that are named, and the pictures of folders, each in order of its name.
+
+    Raises:
+        UserError: there are none, a file has the name of neither, or results would go among them.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if path.is_dir() and path.resolve() == output.resolve():
+            raise UserError(f"{output}: is an input, and its results would be inputs too; expected another folder")
+        if path.is_dir():
+            found += _pictures_of(path)
+        elif is_picture(path) or is_video(path):
+            found.append(path)
+        else:
+            raise UserError(f"{path}: expected a folder, a picture or a video (.mp4, .mkv, .mov, .webm, .gif)")
+    return list(dict.fromkeys(found))
+
+
+def _pictures_of(folder: Path) -> list[Path]:
+    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    pictures = [path for path in names if is_picture(path)]
+    for path in names:
+        if not is_picture(path):
+            log.warning("skipped: %s: has not the name of a picture", path)
+    if not pictures:
+        raise UserError(f"{folder}: has no pictures")
+    return pictures
+
+
+def _single(files: list[Path], output: Path) -> tuple[Output, ...]:
+    """What is written where the output is one file."""
+    if len(files) != 1:
+        raise UserError(f"{output}: is one file, for {len(files)} inputs; expected the name of a folder")
+    wanted = ENDINGS[output.suffix.lower()]
+    if is_video(files[0]) != (wanted == "video"):
+        expected = ".mp4" if is_video(files[0]) else ".png, .npy or .ply"
+        raise UserError(f"{output}: the result of {files[0].name} is written as {expected}, or into a folder")
+    return () if wanted == "video" else (wanted,)
+
+
+def _check(chosen: Sequence[Output], ensemble: int, processing: int, batch: int, intrinsics: Intrinsics | None) -> None:
+    for name, value, least in (("ensemble", ensemble, 1), ("processing", processing, 0), ("batch", batch, 0)):
+        if value < least:
+            raise UserError(f"--{name} is {value}; expected at least {least}")
+    if "uncertainty" in chosen and ensemble == 1:
+        raise UserError("--outputs has uncertainty, the spread of an ensemble; expected --ensemble 2 or more")
+    if "ply" in chosen and intrinsics is None:
+        raise UserError("points (ply) need the camera; expected --intrinsics [fx,fy,cx,cy], in pixels of the input")
+    if intrinsics is not None and not (intrinsics[0] > 0 and intrinsics[1] > 0):
+        raise UserError(f"--intrinsics is {list(intrinsics)}; expected focal lengths above 0")
+
+
+def _report(unreadable: list[UnreadableSample], count: int) -> None:
+    if len(unreadable) == count:
+        rest = f" (and {count - 1} more)" if count > 1 else ""
+        raise UserError(f"nothing could be read: {unreadable[0]}{rest}" if rest else str(unreadable[0]))
+    if unreadable:
+        log.warning("%d of %d inputs could not be read and were skipped", len(unreadable), count)

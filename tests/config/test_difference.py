@@ -6,7 +6,7 @@ import pytest
 
 from salticid import presets
 from salticid.config.classes import allowed_packages
-from salticid.config.difference import CHANGEABLE, SAME_FILES, Change, check_resumable, difference
+from salticid.config.difference import CHANGEABLE, SAME_FILES, Change, check_resumable, difference, samples_of
 from salticid.config.run import load_config
 from salticid.errors import ConfigError
 
@@ -48,6 +48,7 @@ def test_a_run_is_resumed_with_what_does_not_change_it(load):
         "trainer.micro_batch": "1",
         "trainer.parallel": "fsdp",
         "trainer.on_nonfinite": "skip",
+        "latents": "folder",
     }
     changes = check_resumable(load(), load(**{key.replace(".", "__"): value for key, value in changed.items()}))
     assert {c.key for c in changes} == set(changed)
@@ -61,6 +62,31 @@ def test_a_run_is_resumed_where_its_data_have_moved():
     assert str(change) == "data.init_args.root: 'a' → '/b/c'"
     with pytest.raises(ConfigError, match=r"\(data.init_args.val_scenes: 2 → 3\)"):
         check_resumable(config("a"), config("b", 3))
+
+
+def mixture(root="a", size=8, weight=1.0, group=1, name="near"):
+    inner = {"class_path": "a.B", "init_args": {"root": root, "size": size}}
+    parts = {name: {"data": inner, "weight": weight}, "far": {"data": inner, "weight": 2.0}}
+    return {"data": {"class_path": "a.Mixture", "init_args": {"parts": parts, "group": group}}}
+
+
+def test_a_run_is_resumed_where_the_parts_of_its_mixture_have_moved():
+    changes = check_resumable(mixture(), mixture("/b"))
+    prefix = "data.init_args.parts"
+    assert [c.key for c in changes] == [f"{prefix}.{name}.data.init_args.root" for name in ("near", "far")]
+    for other in (mixture(size=9), mixture(weight=3.0), mixture(group=2), mixture(name="close")):
+        with pytest.raises(ConfigError, match=r"data\.init_args\."):
+            check_resumable(mixture(), other)
+    outer = [{"data": {"class_path": "M", "init_args": {"parts": {"x": mixture(root)}}}} for root in "ab"]
+    assert len(check_resumable(*outer)) == 2
+
+
+def test_samples_depend_on_neither_their_place_nor_their_share():
+    same = samples_of(mixture("/b", weight=3.0, group=2))
+    assert same == samples_of(mixture())
+    assert same["init_args"]["parts"]["near"]["data"]["init_args"] == {"size": 8}
+    assert samples_of(mixture(size=9)) != same
+    assert samples_of(mixture(name="close")) != same
 
 
 def test_changeable_keys_exist(load):

@@ -18,6 +18,7 @@ from salticid.engine.report.files import higher_is_better, unchanging
 from salticid.engine.report.summary import ALIVE
 from salticid.engine.report.tables import best_so_far, metrics_table, reference
 from salticid.errors import UserError
+from salticid.evaluate.pictures import save_png
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\udcff\x00"
 VOID = {"meta", "img", "input", "br"}
@@ -195,6 +196,38 @@ def test_what_is_broken_is_said(run):
         "samples: 1 picture of preview not readable", "tiny finished",
     ):  # fmt: skip
         assert words in page.text, words
+
+
+def told(run, extremes, picture=True):
+    """The page of a run whose evaluation says this about its extremes."""
+    path = run / "evaluation" / "step-00000200-ema.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extremes": extremes}))
+    if picture:
+        grey = torch.full((3, 20, 40), 90, dtype=torch.uint8)
+        save_png(grey, path.with_name("step-00000200-ema-extremes.png"))
+    return page_of(run)
+
+
+def test_the_best_and_the_worst_samples_are_shown_under_their_evaluation(run):
+    before = len(page_of(run)[1].tags)
+    extremes = {"metric": "ssim/model", "best": [f"a/{EVIL}", "b"], "worst": ["c", 7]}
+    html, page = told(run, extremes)
+    assert "by ssim/model, best: a/</script>" in page.text
+    assert "b; worst: c, 7 Last validation: raw" in page.text  # below its picture, before what comes next
+    assert 'alt="pictures of the evaluation step-00000200-ema-extremes"' in html
+    assert len(page.tags) == before + 3  # a frame, a picture, a note: the id has become text
+
+
+@pytest.mark.parametrize("extremes", [None, [1], {}, {"metric": 3, "best": "x", "worst": {"a": 1}}])
+def test_extremes_of_another_form_do_no_harm(run, extremes):
+    told(run, extremes)
+    _, page = told(run, {"metric": "m", "best": ["a"]}, picture=False)
+    (run / "evaluation" / "step-00000200-ema-extremes.png").write_bytes(b"broken")
+    _, page = told(run, {"metric": "m", "best": ["a"]}, picture=False)
+    assert "evaluation: step-00000200-ema-extremes.png not readable" in page.text
+    (run / "evaluation" / "step-00000200-ema-extremes.png").unlink()
+    _, page = told(run, {"metric": "m", "best": ["a"]}, picture=False)
+    assert "extremes" not in page.text
 
 
 def test_foreign_values_in_known_lines_do_no_harm(tmp_path):

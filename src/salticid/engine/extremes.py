@@ -51,10 +51,8 @@ def find_extremes(found: Evaluation, config: CheckpointConfig, count: int) -> Ex
     values = found.records.get(metric)
     if values is None or values.isnan().all():
         return None
-    order = [
-        i for i in values.argsort(descending=config.best_mode == "max", stable=True).tolist() if values[i] == values[i]
-    ]
-    ids = [found.ids[i] for i in order]
+    order = values.argsort(descending=config.best_mode == "max", stable=True)
+    ids = [found.ids[i] for i in order[~values[order].isnan()].tolist()]
     return Extremes(metric, ids[: min(count, (len(ids) + 1) // 2)], ids[::-1][: min(count, len(ids) // 2)])
 
 

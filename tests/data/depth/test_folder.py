@@ -27,7 +27,7 @@ def ids(data):
     ("patterns", "files"),
     [
         ({}, [("rgb/a.jpg", "depth/a.png"), ("rgb/run/b.png", "depth/run/b.npy")]),
-        ({"image": "{n}", "depth": "{n}_depth"}, [("1.png", "1_depth.png"), ("x/2.png", "x/2_depth.png")]),
+        ({"image": "./{n}", "depth": "./{n}_depth"}, [("1.png", "1_depth.png"), ("x/2.png", "x/2_depth.png")]),
         ({"image": "{n}_rgb", "depth": "{n}"}, [("1_rgb.png", "1.png"), ("2_rgb.jpg", "2.npy")]),
         ({"image": "{n}.jpg", "depth": "{n}.png"}, [("1.jpg", "1.png"), ("2.jpg", "2.png")]),
         ({"image": "rgb/rgb_{n}", "depth": "depth/sync_{n}"}, [("rgb/rgb_0.png", "depth/sync_0.png")] * 2),

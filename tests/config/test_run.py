@@ -19,14 +19,16 @@ from salticid.errors import ConfigError
 def test_presets_resolve_build_and_round_trip(name: str, tmp_path: Path):
     config = load_config(presets.find(name), [], ("salticid",))
     assert presets.summary(name)
-    if "root" in config["data"]["init_args"]:  # a folder of the user's
-        config["data"] = load_config(presets.find("panorama-tiny"), [], ("salticid",))["data"]
-    built = build_config(config, ("salticid",))
-    assert built.trainer.steps == config["trainer"]["steps"]
-    built.settings().check()
     copy = tmp_path / "copy.yaml"
     copy.write_text(to_yaml(config))
     assert load_config(copy, [], ("salticid",)) == config
+    if config["data"]["init_args"].keys() & {"root", "parts"}:  # folders of the user's
+        config["data"] = load_config(presets.find("panorama-tiny"), [], ("salticid",))["data"]
+    if "base" in config["recipe"]["init_args"]:  # of the hub
+        config["recipe"]["init_args"]["base"] = "tiny"
+    built = build_config(config, ("salticid",))
+    assert built.trainer.steps == config["trainer"]["steps"]
+    built.settings().check()
 
 
 def test_defaults_are_written_out(load):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 
 def export(self, output: Path, *, half: bool = False, name: str = "model") -> list[Path]:
@@ -60,3 +61,13 @@ def test_the_average_is_exported_where_there_is_one(exporting, answered, refused
 def test_a_recipe_without_export_says_so(refused, toy_run: Path):
     assert "ToyRecipe has no export" in refused("export", str(toy_run), "--output", "out")
     assert not Path("out").exists()
+
+
+def test_a_run_of_no_steps_is_judged_and_exported_as_it_began(exporting, answered):
+    answered("train", "toy.yaml", "--name", "none", "--trainer.steps", "0", "--trainer.micro_batch", "auto")
+    assert "raw  error" in answered("evaluate", "runs/toy/none")
+    answered("export", "runs/toy/none", "--output", "out")
+    saved = load_file("runs/toy/none/checkpoints/step-00000000/model.safetensors")
+    exported = torch.load("out/model.pt")["weights"]
+    assert exported.keys() == saved.keys()
+    assert all(torch.equal(exported[name], value) for name, value in saved.items())

@@ -71,7 +71,7 @@ def stream(source: Source, count: int, seed=0, batch=1) -> list[tuple[str, int]]
     return [(source.names[part], index) for part, index in found]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     n=st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90)),
     weights=st.lists(st.integers(1, 40), min_size=3, max_size=3),

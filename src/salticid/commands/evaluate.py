@@ -22,6 +22,7 @@ from salticid.commands.parser import Parser, positive
 from salticid.config.classes import allowed_packages
 from salticid.config.overrides import Override
 from salticid.errors import UserError
+from salticid.presets import protocol, protocols
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 EPILOG = """
 Keys of the run's configuration can be set, for instance to judge it on other data:
   salticid evaluate runs/panorama/panorama-tiny-1 --data.root more-panoramas
+  salticid evaluate runs/marigold/depth-1 --protocol nyu --data.root /data/nyu
 
 It writes, for each kind of weights, into evaluation/ of the run (or --output):
   step-00001000-ema.json   the metrics, and how they came about
@@ -47,6 +49,9 @@ def parser() -> Parser:
     parser = Parser("evaluate", "Judge a run or a checkpoint on samples that training never sees.", EPILOG)
     add_checkpoint(parser)
     parser.add_argument("--weights", choices=("ema", "raw", "both"), help=WEIGHTS_HELP)
+    parser.add_argument(
+        "--protocol", choices=protocols(), help="data set and settings by which published models are compared"
+    )
     parser.add_argument("--samples", type=positive, metavar="N", help="judge N samples spread over all (default: all)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
     return parser
@@ -54,6 +59,8 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> None:
     options, overrides = parser().read_with_overrides(arguments)
+    if options.protocol:
+        overrides = protocol(options.protocol) + overrides
     allowed = allowed_packages(options.allow)
     from salticid.config.run import build_config
     from salticid.engine.parallel import joined

@@ -1,15 +1,11 @@
 """`salticid export`: write a trained model in the format of others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from salticid.commands.checkpoints import add_checkpoint
+from salticid.commands.checkpoints import WEIGHTS_HELP, add_checkpoint, usual_weights
 from salticid.commands.options import Request, read_request
 from salticid.commands.parser import Parser
 from salticid.errors import UserError
-
-if TYPE_CHECKING:
-    from salticid.engine.evaluation import Weights
 
 EPILOG = "Recipes have options of their own: salticid export RUN --help lists them."
 
@@ -18,7 +14,7 @@ def parser() -> Parser:
     parser = Parser("export", "Write a trained model in the format of others.", EPILOG)
     add_checkpoint(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where it goes")
-    parser.add_argument("--weights", choices=("ema", "raw"), help="averaged, as trained (ema, where there are any)")
+    parser.add_argument("--weights", choices=("ema", "raw"), help=WEIGHTS_HELP)
     return parser
 
 
@@ -32,7 +28,7 @@ def _export(request: Request) -> list[Path]:
     from salticid.engine.evaluation import load_for_inference
 
     recipe, _ = build_model(request.config, request.allowed)
-    load_for_inference(request.checkpoint, recipe, request.options.weights or _best_weights(request.checkpoint))
+    load_for_inference(request.checkpoint, recipe, request.options.weights or usual_weights(request.checkpoint))
     recipe.eval()
     try:
         return recipe.export(request.options.output, **request.keywords)
@@ -40,11 +36,3 @@ def _export(request: Request) -> list[Path]:
         if error.filename is None:
             raise
         raise UserError(f"{error.filename}: {error.strerror}") from error
-
-
-def _best_weights(checkpoint: Path) -> "Weights":
-    """The averaged ones, where there are any."""
-    from salticid.engine.manifest import read_manifest
-
-    manifest = read_manifest(checkpoint)
-    return "ema" if "ema.safetensors" in manifest["files"] and manifest["progress"]["ema_updates"] else "raw"

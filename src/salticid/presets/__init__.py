@@ -1,11 +1,17 @@
-"""The configurations that ship with the package. A preset's first comment line says what it is for."""
+"""The configurations that ship with the package. A preset's first comment line says what it is for.
+
+`protocols/` has the settings under which models are compared on a data set: dotted keys for `salticid evaluate`.
+"""
 
 from difflib import get_close_matches
 from pathlib import Path
 
+from salticid.config.overrides import Override
+from salticid.config.reader import read_yaml
 from salticid.errors import ConfigError
 
 _FOLDER = Path(__file__).parent
+_PROTOCOLS = _FOLDER / "protocols"
 
 
 def names() -> list[str]:
@@ -34,3 +40,12 @@ def find(source: str) -> Path:
     close = get_close_matches(source, names(), n=1)
     hint = f"did you mean {close[0]}?" if close else f"presets: {', '.join(names()) or 'none'}"
     raise ConfigError(f"{source}: neither a preset nor a .yaml file; {hint}")
+
+
+def protocols() -> list[str]:
+    return sorted(path.stem for path in _PROTOCOLS.glob("*.yaml"))
+
+
+def protocol(name: str) -> list[Override]:
+    """The settings of a protocol, to be applied before those of the command line."""
+    return [(key, str(value)) for key, value in read_yaml(_PROTOCOLS / f"{name}.yaml").items()]

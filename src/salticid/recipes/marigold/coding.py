@@ -27,8 +27,8 @@ class DepthCoding:
     far: float = 80.0
     """Metres, of `metric`."""
     invalid: Literal["near", "far"] = "near"
-    """What pixels without depth become. `near`, as in Marigold, where they are zeros that are clipped; `far` suits
-    data without depth in the sky."""
+    """What pixels without depth become. `near`, as in Marigold, where they are zeros that are clipped, and where depth
+    beyond the limits is clipped as any other; `far`, for all that is not valid, suits data without depth in the sky."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 1:
@@ -48,11 +48,12 @@ class DepthCoding:
     def __call__(self, depth: Tensor, valid: Tensor) -> Tensor:
         """Depth (B, 1, H, W) in metres and where it is valid → (B, 1, H, W) in [−1, 1], float32. A sample without a
         valid pixel, or with one depth alone, is −1 where valid."""
-        value = self.value(depth.float().where(valid, 1.0))
+        value = self.value(depth.float())
         low, high = self.range(value, valid)
         coded = ((value - low) / (high - low).clamp_min(1e-6) * 2 - 1).nan_to_num(-1.0).clamp(-1, 1)
-        nothing = 1.0 if (self.invalid == "far") != (self.space == "disparity") else -1.0
-        return coded.where(valid, nothing)
+        if self.invalid == "near":
+            return coded
+        return coded.where(valid, -1.0 if self.space == "disparity" else 1.0)
 
     def range(self, value: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """What is coded as −1 and 1, (B, 1, 1, 1) each; NaN for a sample without a valid pixel."""

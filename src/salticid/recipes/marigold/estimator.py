@@ -1,17 +1,15 @@
 """The depth of one picture after the other, and of the frames of a video so that it does not flicker."""
 
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from salticid.diffusion.noise import stable_key
-from salticid.diffusion.solve import first_order
 from salticid.errors import UserError
 from salticid.recipes.marigold.infer import Estimate, estimate
 
 if TYPE_CHECKING:
-    from salticid.recipes.marigold.model import MarigoldModel
     from salticid.recipes.marigold.recipe import MarigoldRecipe
 
 Temporal = Literal["none", "shared", "sequential"]
@@ -39,19 +37,17 @@ class Estimator:
         """The depth of a uint8 picture (3, H, W); its noise is a function of (seed, name).
 
         Args:
-            start: depth latents (1, C, h, w) to start from in place of noise alone; see `Continued`.
+            start: depth latents (1, C, h, w) to start from in place of noise alone, see `MarigoldModel.sample`.
 
         Raises:
             UserError: it does not fit into the GPU's memory.
         """
         pictures = picture[None].to(self.device).float() / 127.5 - 1
-        model = self.model if start is None else cast("MarigoldModel", Continued(self.model, start))
+        keys = torch.tensor([stable_key(name)])
         options = {"steps": self.steps, "ensemble": self.ensemble, "processing": self.processing, "seed": self.seed}
         while True:
             try:
-                return estimate(
-                    model, self.coding, pictures, torch.tensor([stable_key(name)]), batch=self.batch, **options
-                )
+                return estimate(self.model, self.coding, pictures, keys, start=start, batch=self.batch, **options)
             except torch.OutOfMemoryError:
                 if not self.trial or self.batch == 1:
                     raise self._too_large(name, picture) from None
@@ -64,29 +60,12 @@ class Estimator:
         return UserError(f"{name}: does not fit into the GPU's memory ({size}); expected a smaller processing or batch")
 
 
-class Continued:
-    """A model that samples on from the depth of another frame.
-
-    Of its grid of n + 1 times only those from number n // 2 on are gone through: t = grid[n // 2] is where the given
-    latents z and the usual noise ε are mixed, to alpha(t) z + sigma(t) ε (SDEdit, Meng et al. 2022).
-    """
-
-    def __init__(self, model: "MarigoldModel", latents: Tensor) -> None:
-        self.model, self.latents = model, latents
-        self.factor, self.encode, self.decode, self.noise = model.factor, model.encode, model.decode, model.noise
-
-    def sample(self, image_latents: Tensor, noise: Tensor, steps: int) -> Tensor:
-        path, times = self.model.path, self.model.grid(steps)[steps // 2 :]
-        start = path.mix(self.latents.expand_as(noise), noise, times[0])
-        return first_order(self.model.denoiser(image_latents), start, path, times)
-
-
 class Frames:
     """Makes depth of the frames of one video, in their order.
 
     `none`: every frame has noise of its own. `shared`: all have the same. `sequential`: all have the same, a frame
-    starts from the depth latents (their mean over the ensemble) of the one before, as `Continued` says, and depth
-    that is known up to scale and shift alone is aligned to that of the frame before. With one step there is no time
+    starts from the depth latents (their mean over the ensemble) of the one before, as `MarigoldModel.sample` does,
+    and depth that is known up to scale and shift alone is aligned to that of the frame before. With one step there is no time
     between noise and depth to start at, and only the noise and the alignment are left.
     """
 

@@ -35,6 +35,7 @@ def estimate(
     ensemble: int = 1,
     processing: int = 0,
     batch: int = 0,
+    start: Tensor | None = None,
 ) -> Estimate:
     """The depth of pictures (B, 3, H, W) in [−1, 1]; noise is a function of (seed, key, member of the ensemble).
 
@@ -43,6 +44,7 @@ def estimate(
         ensemble: predictions of each picture, reduced to their median.
         processing: longest side at which pictures are looked at; 0: their own.
         batch: predictions that go through the networks at a time; 0: all.
+        start: depth latents (1, C, h, w) that sampling starts from, see `MarigoldModel.sample`.
     """
     size = pictures.shape[-2], pictures.shape[-1]
     small = resized(pictures, processed_size(size[0], size[1], processing))
@@ -52,7 +54,7 @@ def estimate(
         model.noise(image_latents, keys, seed=seed, stream="sample" if e == 0 else f"sample/{e}")
         for e in range(ensemble)
     ]
-    latents = sample_in_parts(model, image_latents, torch.stack(members, dim=1), steps, batch)
+    latents = sample_in_parts(model, image_latents, torch.stack(members, dim=1), steps, batch, start)
     maps = torch.cat(
         [model.decode(part) for part in latents.flatten(0, 1).split(batch or latents[:, :, 0, 0, 0].numel())]
     )
@@ -69,12 +71,15 @@ def reduce(values: Tensor, *, metric: bool) -> tuple[Tensor, Tensor | None]:
     return Ensemble(scale_invariant=not metric, shift_invariant=not metric)(values)
 
 
-def sample_in_parts(model: MarigoldModel, image_latents: Tensor, noise: Tensor, steps: int, batch: int) -> Tensor:
-    """Depth latents (B, E, C, h, w) from noise of that shape, `batch` at a time."""
+def sample_in_parts(
+    model: MarigoldModel, image_latents: Tensor, noise: Tensor, steps: int, batch: int, start: Tensor | None
+) -> Tensor:
+    """Depth latents (B, E, C, h, w) from noise of that shape, `batch` at a time; `start`: one (1, C, h, w) for all."""
     images = image_latents[:, None].expand_as(noise).flatten(0, 1)
     flat = noise.flatten(0, 1)
     parts = zip(images.split(batch or len(flat)), flat.split(batch or len(flat)), strict=True)
-    return torch.cat([model.sample(image, start, steps) for image, start in parts]).unflatten(0, noise.shape[:2])
+    made = [model.sample(image, part, steps, start) for image, part in parts]
+    return torch.cat(made).unflatten(0, noise.shape[:2])
 
 
 def processed_size(height: int, width: int, longest: int) -> tuple[int, int]:

@@ -112,9 +112,17 @@ class MarigoldModel(nn.Module):
         offset = self.offset if self.spacing == "leading" else 0
         return spaced_grid(len(self.path.times), steps, self.spacing, offset=offset)
 
-    def sample(self, image_latents: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Depth latents from noise of their shape, by DDIM."""
-        return first_order(self.denoiser(image_latents), noise, self.path, self.grid(steps))
+    def sample(self, image_latents: Tensor, noise: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
+        """Depth latents from noise of their shape, by DDIM.
+
+        With depth latents to `start` from, of the grid's n + 1 times only those from number n // 2 on are gone through:
+        at the first of them the two are mixed, to alpha(t) start + sigma(t) noise (SDEdit, Meng et al. 2022).
+        """
+        times = self.grid(steps)
+        if start is not None:
+            times = times[steps // 2 :]
+            noise = self.path.mix(start.expand_as(noise), noise, times[0])
+        return first_order(self.denoiser(image_latents), noise, self.path, times)
 
     def noise(self, image_latents: Tensor, keys: Tensor, *, seed: int, stream: str = "sample") -> Tensor:
         """What sampling starts from: a pure function of (seed, stream, key), or no noise at all (`start`)."""

@@ -50,7 +50,8 @@ class DepthPairs(Source):
     """Samples of a list of pairs.
 
     image: float32 (3, H, W) in [−1, 1].
-    depth: float32 (1, H, W), z, m; 0 where not valid.
+    depth: float32 (1, H, W), z, m; 0 where nothing was measured. Beyond the limits (a rendered sky) it is kept in
+        training, not valid, and 0 in validation.
     valid: bool (1, H, W): measured, strictly between the limits, inside the region that is judged (validation alone).
     limits: float32 (2,), near and far, m.
 
@@ -91,7 +92,7 @@ class DepthPairs(Source):
 
     def _sample(self, index: int, flip: bool, augment: Generator | None) -> Sample:
         data = self.data
-        image, depth = self._planes(self.pairs[index])
+        image, depth = self._planes(self.pairs[index])  # and where it is valid, as a second plane
         if flip:  # before the resize: of a tie, nearest-exact takes the right neighbour
             image, depth = image.flip(-1), depth.flip(-1)
         size = data.size if self.training else data.val_size
@@ -103,10 +104,10 @@ class DepthPairs(Source):
         image = image.float().div_(127.5).sub_(1)
         if data.jitter and augment is not None:
             image = jittered(image, data.jitter, augment)
-        return {"image": image, "depth": depth, "valid": depth > 0, "limits": self.limits.clone()}
+        return {"image": image, "depth": depth[:1], "valid": depth[1:] > 0, "limits": self.limits.clone()}
 
-    def _planes(self, pair: Pair) -> tuple[UInt8[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
-        """The picture, and the depth with 0 where it is not valid, at the size of their files."""
+    def _planes(self, pair: Pair) -> tuple[UInt8[Tensor, "3 h w"], Float[Tensor, "2 h w"]]:
+        """The picture, and the depth with (1 or 0) where it is valid, at the size of their files."""
         data = self.data
         picture, depth, mask = data.decode(pair)
         for name, plane in (("depth", depth), ("mask", mask)):
@@ -123,12 +124,13 @@ class DepthPairs(Source):
         if not valid.any():
             near, far = data.limits
             raise UnreadableSample(f"{data.root / pair.depth}: no valid depth between {near:g} and {far:g} m")
-        planes = np.ascontiguousarray(picture.transpose(2, 0, 1)), np.where(valid, depth, np.float32(0))[None]
-        return torch.from_numpy(planes[0]), torch.from_numpy(planes[1])
+        kept = np.isfinite(depth) & (depth > 0) if self.training else valid
+        planes = np.stack([np.where(kept, depth, np.float32(0)), valid]).astype(np.float32, copy=False)
+        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))), torch.from_numpy(planes)
 
     def _cropped(
         self, index: int, image: Tensor, depth: Tensor, augment: Generator | None
-    ) -> tuple[UInt8[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
+    ) -> tuple[UInt8[Tensor, "3 h w"], Float[Tensor, "2 h w"]]:
         height, width = crop = self.data.crop or (0, 0)
         if height > image.shape[-2] or width > image.shape[-1]:
             sizes = f"{image.shape[-2]}×{image.shape[-1]} is smaller than data.crop, {height}×{width}"

@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := runs/panorama/demo
 # these train models for minutes: run them by themselves
-BENCHMARKS := $(filter-out benchmarks/panorama.py benchmarks/fusions.py,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/panorama.py benchmarks/fusions.py benchmarks/marigold.py benchmarks/marigold_full.py,$(wildcard benchmarks/*.py))
 
 .PHONY: demo test fast bench clean
 

@@ -134,3 +134,11 @@ def test_a_run_keeps_the_precision_that_auto_was_where_it_began(answered, monkey
     monkeypatch.setattr(precision, "has_bf16", lambda device: False)
     answered("train", "toy.yaml", "--resume", "run")
     assert "precision: bf16\n" in Path("run/config.yaml").read_text()
+
+
+def test_a_run_of_no_steps_goes_where_its_data_is_not(answered, refused):
+    elsewhere = ("--data", "salticid.data.readers.DepthFolder", "--data.root", "nowhere")
+    assert "nowhere is not a folder" in refused("train", "toy.yaml", "--name", "some", *elsewhere)
+    answered("train", "toy.yaml", "--name", "none", "--trainer.steps", "0", *elsewhere)
+    assert Path("runs/toy/none/checkpoints/step-00000000/model.safetensors").is_file()
+    assert "nowhere is not a folder" in refused("evaluate", "runs/toy/none")

@@ -76,3 +76,12 @@ def test_sources_are_presets_or_files(tmp_path: Path):
         presets.find(str(tmp_path / "none.yaml"))
     with pytest.raises(ConfigError, match="neither a preset nor"):
         presets.find("qqqqqq")
+
+
+@pytest.mark.parametrize("name", presets.protocols())
+def test_protocols_fit_a_run_of_marigold(name):
+    known = presets.protocol(name)
+    config = load_config(presets.find("marigold-tiny"), [*known.settings, ("data.root", "x")], ("salticid",))
+    assert config["data"]["init_args"]["root"] == "x"
+    assert config["validation"]["batch"] == 1
+    assert known.samples > 400

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 from scipy import stats
 
 from salticid.diffusion import LogitNormal, LogNormal, UniformIntegers, karras_grid, power_grid, spaced_grid
@@ -111,3 +111,12 @@ def test_karras_grid():
 def test_bad_grids_are_refused(make, words):
     with pytest.raises(ConfigError, match=words):
         make()
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 7, 50])
+def test_lcm_grid_matches_diffusers(n):
+    theirs = LCMScheduler(num_train_timesteps=1000, original_inference_steps=50)
+    theirs.set_timesteps(n)
+    assert spaced_grid(1000, n, "lcm").tolist() == [*theirs.timesteps.tolist(), -1]
+    with pytest.raises(ConfigError, match="at most 50"):
+        spaced_grid(1000, 51, "lcm")

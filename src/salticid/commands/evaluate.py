@@ -20,6 +20,7 @@ from salticid.commands.checkpoints import (
 )
 from salticid.commands.parser import Parser, positive
 from salticid.config.classes import allowed_packages
+from salticid.config.difference import Plain
 from salticid.config.overrides import Override
 from salticid.errors import UserError
 from salticid.presets import protocol, protocols
@@ -59,14 +60,16 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> None:
     options, overrides = parser().read_with_overrides(arguments)
-    if options.protocol:
-        overrides = protocol(options.protocol) + overrides
+    known = protocol(options.protocol) if options.protocol else None
+    if known:
+        overrides = known.settings + overrides
     allowed = allowed_packages(options.allow)
     from salticid.config.run import build_config
     from salticid.engine.parallel import joined
 
     checkpoint = find_checkpoint(options.run, options.best)
-    config = build_config(load_trained(checkpoint, overrides, allowed), allowed)
+    plain = load_trained(checkpoint, overrides, allowed)
+    config = build_config(plain, allowed)
     device = prepare(config.recipe, config.trainer)
     config.recipe.check(config.data)
     kinds = ("ema", "raw") if options.weights == "both" else (options.weights or usual_weights(checkpoint),)
@@ -75,13 +78,16 @@ def run(arguments: list[str]) -> None:
     with joined(device, config.trainer.timeout) as ranks:
         for weights in kinds:
             stem = folder / (f"{checkpoint.name}-{weights}" + _code(options, overrides))
-            results[weights] = _evaluate(checkpoint, weights, config, ranks, options, overrides, stem)
+            results[weights] = _evaluate(checkpoint, weights, config, ranks, options, overrides, plain, stem)
     first = results[kinds[0]]
     _show(
         {weights: found.metrics for weights, found in results.items()}, f"{checkpoint.name}, {len(first.ids)} samples"
     )
     if first.skipped:
         print(f"{len(first.skipped)} samples could not be read; the first: {first.skipped[0]}")
+    if known and options.samples is None and len(first.ids) != known.samples:
+        judged = f"{len(first.ids)} samples are judged"
+        print(f"published numbers on {options.protocol} are of {known.samples} samples; here {judged} (data.val_list)")
     print(f"written to {folder}")
 
 
@@ -92,9 +98,11 @@ def _evaluate(
     ranks: "Ranks",
     options: Namespace,
     overrides: list[Override],
+    plain: Plain,
     stem: Path,
 ) -> "Evaluation":
     """Judge one kind of weights and write what was found."""
+    from salticid.config.writer import to_yaml
     from salticid.engine.evaluation import evaluate, load_for_inference, preview, spheres
     from salticid.engine.extremes import extremes_picture, find_extremes
     from salticid.engine.precision import for_inference
@@ -119,6 +127,7 @@ def _evaluate(
             "samples": len(found.ids),
             "skipped": found.skipped,
             "overrides": dict(overrides),
+            "settings": to_yaml({name: plain[name] for name in ("recipe", "data")}),
             "metrics": found.metrics,
         }
         extremes = find_extremes(found, config.checkpoint, validation.previews) if validation.previews else None
@@ -205,4 +214,5 @@ def _code(options: Namespace, overrides: list[Override]) -> str:
     if not overrides and options.samples is None:
         return ""
     text = json.dumps([sorted(overrides), options.samples])
-    return "-" + hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
+    named = f"-{options.protocol}" if options.protocol else ""
+    return f"{named}-" + hashlib.blake2b(text.encode(), digest_size=3).hexdigest()

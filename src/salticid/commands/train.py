@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
         return 0
     _settle_precision(config)
     place = directory or _new_directory(options, config)
-    built = build_config(config, allowed)
+    built = build_config(config, allowed, with_data=config["trainer"]["steps"] > 0)
     if options.dry_run:
         show_costs(_trainer(built, config, place).dry_run())
         return 0

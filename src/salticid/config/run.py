@@ -10,7 +10,7 @@ from salticid.config.difference import Plain
 from salticid.config.overrides import Override, apply_overrides
 from salticid.config.reader import read_yaml
 from salticid.config.schema import build, resolve
-from salticid.data.source import Data
+from salticid.data.source import Data, NoData
 from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.ema import EmaConfig
 from salticid.engine.log import LogConfig
@@ -58,12 +58,15 @@ def load_config(path: Path, overrides: list[Override], allowed: tuple[str, ...])
     return resolve(raw, RunConfig, "", allowed)
 
 
-def build_config(config: Plain, allowed: tuple[str, ...]) -> RunConfig:
-    """Make the objects of a resolved configuration; the recipe's weights are drawn from `trainer.seed`.
+def build_config(config: Plain, allowed: tuple[str, ...], *, with_data: bool = True) -> RunConfig:
+    """Make the objects of a resolved configuration; the recipe's weights are drawn from `trainer.seed`. Without data,
+    `data` is `NoData`: a run of no steps goes where its data is not.
 
     Raises:
         ConfigError: a class refuses its values; the message names the key.
     """
+    if not with_data:
+        config = config | {"data": {"class_path": f"{NoData.__module__}.{NoData.__name__}", "init_args": {}}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["trainer"].get("seed", 0))
         return build(config, RunConfig, "", allowed)

@@ -90,6 +90,31 @@ class Data(ABC):
         """Samples that training never sees."""
 
 
+class NoData(Data):
+    """No samples at all."""
+
+    def train(self) -> Source:
+        return _Nothing()
+
+    def val(self) -> Source:
+        return _Nothing()
+
+
+class _Nothing(Source):
+    def __len__(self) -> int:
+        return 0
+
+    def order(self, batch: int, seed: int) -> Order:
+        """Of one sample that is never asked for."""
+        return Order(1, batch, seed)
+
+    def id(self, index: int) -> str:
+        raise IndexError(index)
+
+    def sample(self, index: int, augment: Generator | None) -> Sample:
+        raise IndexError(index)
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack tensors along a new first dimension; gather everything else in lists.
 

@@ -102,15 +102,19 @@ class LogNormal(TimeSampler):
         return (math.log(self.sigma_max) - self.noisy_width * u).exp().float()
 
 
+LCM_TIMES = 50
+
+
 def spaced_grid(
-    steps: int, n: int, spacing: Literal["leading", "trailing", "linspace"] = "trailing", *, offset: int = 0
+    steps: int, n: int, spacing: Literal["leading", "trailing", "linspace", "lcm"] = "trailing", *, offset: int = 0
 ) -> Int64[Tensor, " n_plus_1"]:
     """n integer times of a discrete path with `steps` times, descending, and −1 for its end.
 
     Names and rounding as in diffusers (Lin et al. 2024, table 2). `leading` goes down in even steps to `offset` (the
     `steps_offset` of a scheduler's configuration) and never starts from pure noise; `trailing` starts at the last
-    time; `linspace` has both ends. Where n does not divide `steps`, diffusers' DDIM steps from t to
-    t − steps // n, which need not be the next time of its grid; here every step leads to the next time.
+    time; `linspace` has both ends; `lcm` takes evenly from the 50 times on which
+    latent consistency models are distilled (Luo et al. 2023). Where n does not divide `steps`, diffusers' DDIM steps
+    from t to t − steps // n, which need not be the next time of its grid; here every step leads to the next time.
 
     Raises:
         ConfigError: n does not fit the path, or the spacing is unknown.
@@ -123,8 +127,13 @@ def spaced_grid(
         times = (steps - torch.arange(n, dtype=torch.float64) * (steps / n)).round().long() - 1
     elif spacing == "linspace":
         times = torch.linspace(0, steps - 1, n, dtype=torch.float64).round().long().flip(0)
+    elif spacing == "lcm":
+        if n > LCM_TIMES:
+            raise ConfigError(f"number of sampling steps: the lcm spacing has at most {LCM_TIMES}, got {n}")
+        taken = torch.arange(n) * LCM_TIMES // n
+        times = (LCM_TIMES - taken) * (steps // LCM_TIMES) - 1
     else:
-        raise ConfigError(f"timestep_spacing: {spacing!r} is none of leading, trailing, linspace")
+        raise ConfigError(f"timestep_spacing: {spacing!r} is none of leading, trailing, linspace, lcm")
     if times[0] >= steps:
         raise ConfigError(f"steps_offset: {offset} with {n} steps leads past the last time, {steps - 1}")
     return torch.cat([times, torch.tensor([-1])])

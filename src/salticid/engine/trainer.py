@@ -51,14 +51,11 @@ class Trainer:
         # Told before the ranks join: one that leaves while another still connects would break it.
         if settings.trainer.batch % (world := world_size()):
             raise ConfigError(f"trainer.batch is {settings.trainer.batch}; it must be a multiple of the {world} ranks")
-        recipe.check(data)
+        if settings.trainer.steps:
+            _check_data(recipe, data, settings)
         parameters_by_phase(recipe)
         if settings.trainer.checkpoint_activations:
             _check_checkpointing(recipe)
-        if len(data.train()) == 0:
-            raise ConfigError("data: the training source is empty")
-        if settings.validation.samples != 0 and len(data.val()) == 0:
-            raise ConfigError("data: the validation source is empty; validation.samples: 0 trains without validation")
         self.recipe, self.data, self.directory, self.settings = recipe, data, directory, settings
         self.config, self.latents = config, latents
         self.started = False
@@ -136,6 +133,14 @@ class Trainer:
             found = microbatch.find(self.recipe, self.data.train(), self.settings, device, world)
             microbatch.remember(directory, found)
         return found
+
+
+def _check_data(recipe: Recipe, data: Data, settings: Settings) -> None:
+    recipe.check(data)
+    if len(data.train()) == 0:
+        raise ConfigError("data: the training source is empty")
+    if settings.validation.samples != 0 and len(data.val()) == 0:
+        raise ConfigError("data: the validation source is empty; validation.samples: 0 trains without validation")
 
 
 def _check_checkpointing(recipe: Recipe) -> None:

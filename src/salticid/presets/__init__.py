@@ -1,10 +1,12 @@
 """The configurations that ship with the package. A preset's first comment line says what it is for.
 
-`protocols/` has the settings under which models are compared on a data set: dotted keys for `salticid evaluate`.
+`protocols/` has the settings under which models are compared on a data set: dotted keys for `salticid evaluate`, and the
+number of its samples.
 """
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 from salticid.config.overrides import Override
 from salticid.config.reader import read_yaml
@@ -46,6 +48,15 @@ def protocols() -> list[str]:
     return sorted(path.stem for path in _PROTOCOLS.glob("*.yaml"))
 
 
-def protocol(name: str) -> list[Override]:
-    """The settings of a protocol, to be applied before those of the command line."""
-    return [(key, str(value)) for key, value in read_yaml(_PROTOCOLS / f"{name}.yaml").items()]
+class Protocol(NamedTuple):
+    """How published models are compared on a data set."""
+
+    samples: int
+    """How many there are."""
+    settings: list[Override]
+    """To be applied before those of the command line."""
+
+
+def protocol(name: str) -> Protocol:
+    settings = read_yaml(_PROTOCOLS / f"{name}.yaml")
+    return Protocol(settings.pop("samples"), [(key, str(value)) for key, value in settings.items()])

@@ -63,7 +63,7 @@ def decode(path: Path) -> Image.Image:
 
 def as_tensor(image: Image.Image) -> Tensor:
     """An RGB picture as uint8 (3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
+    return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
 
 
 @contextmanager

@@ -2,7 +2,14 @@
 
 from salticid.nets.stable_diffusion.lora import LoraSettings, add_lora, has_lora, merge_lora
 from salticid.nets.stable_diffusion.parts import Vae, empty_prompt, make_vae, scheduler_config
-from salticid.nets.stable_diffusion.unet import UNet, blocks, checkpoint_activations, load_unet, make_unet
+from salticid.nets.stable_diffusion.unet import (
+    UNet,
+    blocks,
+    checkpoint_activations,
+    input_channels,
+    load_unet,
+    make_unet,
+)
 
 __all__ = [
     "LoraSettings",
@@ -13,6 +20,7 @@ __all__ = [
     "checkpoint_activations",
     "empty_prompt",
     "has_lora",
+    "input_channels",
     "load_unet",
     "make_unet",
     "make_vae",

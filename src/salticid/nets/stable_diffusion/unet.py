@@ -37,6 +37,11 @@ def make_unet(base: str, in_channels: int = 8, key: str = "recipe.base") -> UNet
     return instantiate(classes.UNet2DConditionModel, config, f"{key}: unet of {base}", zero=bool(found.weights("unet")))
 
 
+def input_channels(base: str, key: str = "recipe.base") -> int:
+    """Of a base's UNet: 4 of a Stable Diffusion, 8 of a Marigold."""
+    return Base(base, key).config("unet").get("in_channels", 4)
+
+
 def load_unet(unet: UNet, base: str, key: str = "recipe.base") -> None:
     """Fill a UNet made by `make_unet`, with or without adapters, with the weights of its base, in float32.
 

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from salticid.diffusion.noise import stable_key
 from salticid.errors import UserError
+from salticid.recipes.marigold.coding import DepthCoding
+from salticid.recipes.marigold.fitting import Fitting
 from salticid.recipes.marigold.infer import Estimate, estimate
+from salticid.recipes.marigold.settings import Spacing
 
 if TYPE_CHECKING:
-    from salticid.recipes.marigold.recipe import MarigoldRecipe
+    from salticid.recipes.marigold.model import MarigoldModel
 
 Temporal = Literal["none", "shared", "sequential"]
 SAME_SCENE = 0.5
@@ -21,17 +24,45 @@ class Estimator:
     """Makes depth of pictures, with as many predictions at a time as fit into memory.
 
     Args:
-        batch: predictions of a picture that go through the networks at a time; 0: the whole ensemble, and half as
-            many after each time that a GPU has run out of memory. What is found holds for later pictures.
+        steps: of DDIM.
+        ensemble: predictions of each picture.
+        processing: longest side at which pictures are looked at; 0: their own.
+        spacing: of the times of sampling; None: the model's.
+        batch: predictions of a picture that go through the networks at a time; 0: found by trial.
+        seed: of the noise.
+
+    Raises:
+        UserError: a number out of range, or steps that the model was not trained for.
     """
 
     def __init__(
-        self, recipe: "MarigoldRecipe", *, steps: int, ensemble: int, processing: int, batch: int, seed: int
+        self,
+        model: "MarigoldModel",
+        coding: DepthCoding,
+        *,
+        steps: int,
+        ensemble: int = 1,
+        processing: int = 0,
+        spacing: Spacing | None = None,
+        batch: int = 0,
+        seed: int = 0,
     ) -> None:
-        self.model, self.coding = recipe.model, recipe.coding
-        self.steps, self.ensemble, self.processing, self.seed = steps, ensemble, processing, seed
-        self.trial, self.batch = not batch, batch or ensemble
-        self.device = next(recipe.model.parameters()).device
+        for name, value, least in (("ensemble", ensemble, 1), ("processing", processing, 0), ("batch", batch, 0)):
+            if value < least:
+                raise UserError(f"--{name} is {value}; expected at least {least}")
+        if model.start != "gaussian" and (steps > 1 or (spacing or "trailing") != "trailing"):
+            raise UserError(f"--steps is {steps}; this model was trained for one, from the last time")
+        model.grid(steps, spacing)  # refuses what is no number of steps
+        self.model, self.coding, self.steps, self.ensemble = model, coding, steps, ensemble
+        self.options = {
+            "steps": steps,
+            "ensemble": ensemble,
+            "processing": processing,
+            "spacing": spacing,
+            "seed": seed,
+        }
+        self.fitting = Fitting(batch)
+        self.device = next(model.parameters()).device
 
     def __call__(self, picture: Tensor, name: str, start: Tensor | None = None) -> Estimate:
         """The depth of a uint8 picture (3, H, W); its noise is a function of (seed, name).
@@ -42,22 +73,18 @@ class Estimator:
         Raises:
             UserError: it does not fit into the GPU's memory.
         """
-        pictures = picture[None].to(self.device).float() / 127.5 - 1
-        keys = torch.tensor([stable_key(name)])
-        options = {"steps": self.steps, "ensemble": self.ensemble, "processing": self.processing, "seed": self.seed}
-        while True:
-            try:
-                return estimate(self.model, self.coding, pictures, keys, start=start, batch=self.batch, **options)
-            except torch.OutOfMemoryError:
-                if not self.trial or self.batch == 1:
-                    raise self._too_large(name, picture) from None
-            # Outside the handler, whose traceback holds on to what did not fit.
-            self.batch = (self.batch + 1) // 2
-            torch.cuda.empty_cache()
+        pictures, keys = picture[None].to(self.device).float() / 127.5 - 1, torch.tensor([stable_key(name)])
 
-    def _too_large(self, name: str, picture: Tensor) -> UserError:
-        size = f"{picture.shape[1]}×{picture.shape[2]}, {self.batch} predictions at a time"
-        return UserError(f"{name}: does not fit into the GPU's memory ({size}); expected a smaller processing or batch")
+        def job(at_a_time: int) -> Estimate:
+            return estimate(self.model, self.coding, pictures, keys, start=start, batch=at_a_time, **self.options)
+
+        try:
+            return self.fitting(job, self.ensemble)
+        except torch.OutOfMemoryError:
+            size = f"{picture.shape[1]}×{picture.shape[2]}, {self.fitting.most or 1} predictions at a time"
+            raise UserError(
+                f"{name}: does not fit into the GPU's memory ({size}); expected a smaller processing or batch"
+            ) from None
 
 
 class Frames:
@@ -65,8 +92,8 @@ class Frames:
 
     `none`: every frame has noise of its own. `shared`: all have the same. `sequential`: all have the same, a frame
     starts from the depth latents (their mean over the ensemble) of the one before, as `MarigoldModel.sample` does,
-    and depth that is known up to scale and shift alone is aligned to that of the frame before. With one step there is no time
-    between noise and depth to start at, and only the noise and the alignment are left.
+    and depth that is known up to scale and shift alone is aligned to that of the frame before. With one step there is
+    no time between noise and depth to start at, and only the noise and the alignment are left.
     """
 
     def __init__(self, estimator: Estimator, name: str, temporal: Temporal) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from salticid.recipes.marigold.coding import DepthCoding
 from salticid.recipes.marigold.ensemble import Ensemble
 from salticid.recipes.marigold.model import MarigoldModel
+from salticid.recipes.marigold.settings import Spacing
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def estimate(
     processing: int = 0,
     batch: int = 0,
     start: Tensor | None = None,
+    spacing: Spacing | None = None,
 ) -> Estimate:
     """The depth of pictures (B, 3, H, W) in [−1, 1]; noise is a function of (seed, key, member of the ensemble).
 
@@ -45,6 +47,7 @@ def estimate(
         processing: longest side at which pictures are looked at; 0: their own.
         batch: predictions that go through the networks at a time; 0: all.
         start: depth latents (1, C, h, w) that sampling starts from, see `MarigoldModel.sample`.
+        spacing: of the times; None: the model's.
     """
     size = pictures.shape[-2], pictures.shape[-1]
     small = resized(pictures, processed_size(size[0], size[1], processing))
@@ -54,7 +57,7 @@ def estimate(
         model.noise(image_latents, keys, seed=seed, stream="sample" if e == 0 else f"sample/{e}")
         for e in range(ensemble)
     ]
-    latents = sample_in_parts(model, image_latents, torch.stack(members, dim=1), steps, batch, start)
+    latents = sample_in_parts(model, image_latents, torch.stack(members, dim=1), steps, batch, start, spacing)
     maps = torch.cat(
         [model.decode(part) for part in latents.flatten(0, 1).split(batch or latents[:, :, 0, 0, 0].numel())]
     )
@@ -72,13 +75,19 @@ def reduce(values: Tensor, *, metric: bool) -> tuple[Tensor, Tensor | None]:
 
 
 def sample_in_parts(
-    model: MarigoldModel, image_latents: Tensor, noise: Tensor, steps: int, batch: int, start: Tensor | None
+    model: MarigoldModel,
+    image_latents: Tensor,
+    noise: Tensor,
+    steps: int,
+    batch: int,
+    start: Tensor | None,
+    spacing: Spacing | None,
 ) -> Tensor:
     """Depth latents (B, E, C, h, w) from noise of that shape, `batch` at a time; `start`: one (1, C, h, w) for all."""
     images = image_latents[:, None].expand_as(noise).flatten(0, 1)
     flat = noise.flatten(0, 1)
     parts = zip(images.split(batch or len(flat)), flat.split(batch or len(flat)), strict=True)
-    made = [model.sample(image, part, steps, start) for image, part in parts]
+    made = [model.sample(image, part, steps, start, spacing) for image, part in parts]
     return torch.cat(made).unflatten(0, noise.shape[:2])
 
 

@@ -1,6 +1,7 @@
 """The model: a frozen VAE, a UNet that looks at a picture's latent beside a noisy one of its depth, and the text
 embedding of nothing."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -14,6 +15,8 @@ from salticid.diffusion.times import spaced_grid
 from salticid.losses.frozen import Frozen
 from salticid.nets import stable_diffusion
 from salticid.recipes.marigold.settings import TARGETS, Lora, Spacing, Start, TargetName
+
+log = logging.getLogger(__name__)
 
 PADDED, UNPADDED = 77, 2
 """Tokens of the empty prompt: filled up as CLIP was trained, or its beginning and end alone, as Marigold has it."""
@@ -70,7 +73,19 @@ class MarigoldModel(nn.Module):
         """
         if self.lora is None:
             stable_diffusion.load_unet(self.unet, self.base)
+        self._remark_on_base()
         self.prompt.copy_(stable_diffusion.empty_prompt(self.base, self.padded))
+
+    def _remark_on_base(self) -> None:
+        """Say where a base that is a Marigold already was trained for something else."""
+        if stable_diffusion.input_channels(self.base) != 2 * self.channels:
+            return
+        scheduler = stable_diffusion.scheduler_config(self.base)
+        names = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+        its = names.get(scheduler.get("prediction_type", "epsilon"))
+        own = next(name for name, target in TARGETS.items() if target == self.target)
+        if its != own:
+            log.warning("recipe.target is %s, but the base %s predicts %s", own, self.base, its)
 
     # --- first stage
 
@@ -107,18 +122,25 @@ class MarigoldModel(nn.Module):
     def denoiser(self, image_latents: Tensor) -> Denoiser:
         return Denoiser(lambda x, t: self.output(image_latents, x, t), self.path, self.target)
 
-    def grid(self, steps: int) -> Tensor:
-        """The times of a number of sampling steps."""
-        offset = self.offset if self.spacing == "leading" else 0
-        return spaced_grid(len(self.path.times), steps, self.spacing, offset=offset)
+    def grid(self, steps: int, spacing: Spacing | None = None) -> Tensor:
+        """The times of a number of sampling steps; `spacing`: another than the model's."""
+        spacing = spacing or self.spacing
+        return spaced_grid(len(self.path.times), steps, spacing, offset=self.offset if spacing == "leading" else 0)
 
-    def sample(self, image_latents: Tensor, noise: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        image_latents: Tensor,
+        noise: Tensor,
+        steps: int,
+        start: Tensor | None = None,
+        spacing: Spacing | None = None,
+    ) -> Tensor:
         """Depth latents from noise of their shape, by DDIM.
 
         With depth latents to `start` from, of the grid's n + 1 times only those from number n // 2 on are gone through:
         at the first of them the two are mixed, to alpha(t) start + sigma(t) noise (SDEdit, Meng et al. 2022).
         """
-        times = self.grid(steps)
+        times = self.grid(steps, spacing)
         if start is not None:
             times = times[steps // 2 :]
             noise = self.path.mix(start.expand_as(noise), noise, times[0])

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,26 +12,18 @@ from salticid.recipes.marigold.estimator import Estimator, Frames, Temporal
 from salticid.recipes.marigold.results import ENDINGS, Intrinsics, Output, files_of, is_file, save_picture, save_video
 from salticid.recipes.marigold.video import Video, is_video
 
-if TYPE_CHECKING:
-    from salticid.recipes.marigold.recipe import MarigoldRecipe
-
 log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
 def predict_depth(
-    recipe: "MarigoldRecipe",
+    estimator: Estimator,
     inputs: list[Path],
     output: Path,
     *,
-    steps: int = 0,
-    ensemble: int = 1,
-    processing: int = 0,
-    batch: int = 0,
     outputs: Sequence[Output] = ("png16", "npy", "colour"),
     intrinsics: Intrinsics | None = None,
     temporal: Temporal = "none",
-    seed: int = 0,
 ) -> list[Path]:
     """Write the depth of pictures and videos, and name the files. What cannot be read is named, skipped and counted.
 
@@ -40,15 +31,10 @@ def predict_depth(
         inputs: picture files, folders of them, and video files.
         output: a folder; or the name of one file, for a single picture (.png, .npy, .ply: 16-bit PNG, array, points)
             or video (.mp4), which is then all that is written.
-        steps: of DDIM; 0: the first number of the recipe's sampler.
-        ensemble: predictions of each picture.
-        processing: longest side at which pictures are looked at; 0: their own.
-        batch: predictions of a picture at a time; 0: found by trial (see `Estimator`).
         outputs: what is written of a picture. A video becomes an MP4 of colours, with `npy` beside it one array
             (frames, H, W) too.
         intrinsics: fx, fy, cx, cy in pixels of the input, for `ply`.
         temporal: what holds the frames of a video together, see `Frames`.
-        seed: of the noise; noise depends on it and on the file's name.
 
     Raises:
         UserError: options that do not fit each other, nothing could be read, or a file cannot be written.
@@ -56,10 +42,7 @@ def predict_depth(
     files = find_inputs(inputs, output)
     chosen = _single(files, output) if is_file(output) else tuple(dict.fromkeys(outputs))
     plans = files_of(files, output, chosen)
-    _check(chosen, ensemble, processing, batch, intrinsics)
-    steps = steps or recipe.sampler.steps[0]
-    recipe.model.grid(steps)  # refuses what is no number of steps
-    estimator = Estimator(recipe, steps=steps, ensemble=ensemble, processing=processing, batch=batch, seed=seed)
+    _check(chosen, estimator.ensemble, intrinsics)
     written: list[Path] = []
     unreadable: list[UnreadableSample] = []
     for file, plan in zip(files, plans, strict=True):
@@ -118,10 +101,7 @@ def _single(files: list[Path], output: Path) -> tuple[Output, ...]:
     return () if wanted == "video" else (wanted,)
 
 
-def _check(chosen: Sequence[Output], ensemble: int, processing: int, batch: int, intrinsics: Intrinsics | None) -> None:
-    for name, value, least in (("ensemble", ensemble, 1), ("processing", processing, 0), ("batch", batch, 0)):
-        if value < least:
-            raise UserError(f"--{name} is {value}; expected at least {least}")
+def _check(chosen: Sequence[Output], ensemble: int, intrinsics: Intrinsics | None) -> None:
     if "uncertainty" in chosen and ensemble == 1:
         raise UserError("--outputs has uncertainty, the spread of an ensemble; expected --ensemble 2 or more")
     if "ply" in chosen and intrinsics is None:

@@ -14,7 +14,8 @@ from salticid.evaluate.colour import coloured
 from salticid.evaluate.pictures import tile, to_bytes
 from salticid.export.diffusers import Half, MarigoldSettings, export_marigold
 from salticid.recipes.marigold.coding import DepthCoding
-from salticid.recipes.marigold.estimator import Temporal
+from salticid.recipes.marigold.estimator import Estimator, Temporal
+from salticid.recipes.marigold.fitting import Fitting
 from salticid.recipes.marigold.model import MarigoldModel
 from salticid.recipes.marigold.objective import DepthObjective, LatentObjective
 from salticid.recipes.marigold.predict import predict_depth
@@ -69,9 +70,17 @@ class MarigoldRecipe(Recipe):
         protocol: Protocol = Protocol(),
     ):
         super().__init__()
+        require("recipe.base", base, bool(base), "a folder, a hub id, or tiny")
         require("recipe.vae_batch", vae_batch, vae_batch >= 0, "0 or more")
+        knowable = target != "epsilon" or not zero_terminal_snr
+        require(
+            "recipe.target", target, knowable, "x0 or v with recipe.zero_terminal_snr: all is noise at the last time"
+        )
         if one_step:
             require("recipe.sampler.steps", list(sampler.steps), list(sampler.steps) == [1], "[1] of a one-step model")
+            require("recipe.spacing", spacing, spacing == "trailing", "trailing of a one-step model: the last time")
+            for key, value, usual in (("noise", noise, Noise()), ("loss", loss, "l2"), ("masked", masked, True)):
+                require(f"recipe.{key}", value, value == usual, "its default, as one_step has a loss of its own")
         self.model = MarigoldModel(
             base,
             target=target,
@@ -89,8 +98,10 @@ class MarigoldRecipe(Recipe):
         self.coding, self.accumulate, self.one_step = coding, accumulate, one_step
         self.sampler, self.protocol = sampler, protocol
         self.training_source: Source | None = None
-        self.register_buffer("mean_map", torch.zeros(1, 1, MAP, MAP))
-        """Mean of the coded depth maps of training: what can be known of a picture without looking at it."""
+        self.register_buffer("mean_map", torch.full((1, 1, MAP, MAP), torch.nan))
+        """Mean of the coded depth maps of training: what can be known of a picture without looking at it. NaN in a run
+        of no steps."""
+        self.fitting = Fitting(vae_batch)
 
     def phases(self) -> tuple[Phase, ...]:
         return (Phase("unet", ("model.unet",)),)
@@ -100,16 +111,21 @@ class MarigoldRecipe(Recipe):
         for name in ("image", "depth", "valid", "limits"):
             if name not in sample:
                 raise ConfigError(f"data: samples have no {name}; expected pictures with depth")
-        size, factor = tuple(sample["image"].shape[-2:]), self.model.factor
-        if any(side % factor for side in size):
-            raise ConfigError(f"data: training pictures of {size[0]}×{size[1]}; expected multiples of {factor}")
         self.training_source = data.train()
 
     def start(self, *, fresh: bool) -> None:
+        if self.training_source is not None:
+            self._check_size(self.training_source)
         if fresh:
             self.model.load_pretrained()
             if self.training_source is not None:
                 self.mean_map.copy_(mean_map(self.training_source, self.coding, MAP))
+
+    def _check_size(self, source: Source) -> None:
+        """Of training pictures alone: those that are judged are padded."""
+        size, factor = tuple(first_readable(source)["image"].shape[-2:]), self.model.factor
+        if any(side % factor for side in size):
+            raise ConfigError(f"data: training pictures of {size[0]}×{size[1]}; expected multiples of {factor}")
 
     # --- training
 
@@ -136,7 +152,7 @@ class MarigoldRecipe(Recipe):
         from salticid.engine.latents import digest
 
         coding = None if self.one_step else vars(self.coding)
-        return {"version": 1, "vae": digest(self.model.vae.network), "scale": self.model.scale, "coding": coding}
+        return {"version": 2, "vae": digest(self.model.vae.network), "scale": self.model.scale, "coding": coding}
 
     def blocks(self) -> list[torch.nn.Module]:
         return self.model.blocks()
@@ -151,19 +167,17 @@ class MarigoldRecipe(Recipe):
         from salticid.recipes.marigold.infer import estimate
 
         sampler = self.sampler
+        times = f"x{sampler.ensemble}" if sampler.ensemble > 1 else ""
+        options: dict[str, Any] = {"seed": seed, "ensemble": sampler.ensemble, "processing": sampler.processing}
         made = {}
         for steps in sampler.steps:
-            name = f"{steps}-step" + (f"x{sampler.ensemble}" if sampler.ensemble > 1 else "")
-            made[name] = estimate(
-                self.model,
-                self.coding,
-                batch["image"],
-                batch["key"],
-                seed=seed,
-                steps=steps,
-                ensemble=sampler.ensemble,
-                processing=sampler.processing,
-            ).depth
+            found = self.fitting(
+                lambda at_a_time, steps=steps: estimate(
+                    self.model, self.coding, batch["image"], batch["key"], steps=steps, batch=at_a_time, **options
+                ),
+                len(batch["key"]) * sampler.ensemble,
+            )
+            made[f"{steps}-step{times}"] = found.depth
         return made
 
     def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
@@ -194,9 +208,10 @@ class MarigoldRecipe(Recipe):
         inputs: list[Path],
         output: Path,
         *,
-        steps: int = 0,
-        ensemble: int = 1,
-        processing: int = 0,
+        steps: int | None = None,
+        ensemble: int | None = None,
+        processing: int | None = None,
+        spacing: Spacing | None = None,
         batch: int = 0,
         outputs: Sequence[Output] = ("png16", "npy", "colour"),
         intrinsics: Intrinsics | None = None,
@@ -206,39 +221,42 @@ class MarigoldRecipe(Recipe):
         """The depth of pictures, of the pictures of folders, and of videos.
 
         Args:
-            steps: of DDIM; 0: the first number of the recipe's sampler.
-            ensemble: predictions of each picture, aligned and reduced to their median.
-            processing: longest side at which pictures are looked at, as pixels; 0: their own.
+            steps: of DDIM; null: the first number of the recipe's sampler.
+            ensemble: predictions of each picture, aligned and reduced to their median; null: the sampler's.
+            processing: longest side at which pictures are looked at, as pixels, 0 for their own; null: the sampler's
+                `resolution`.
+            spacing: of the times of sampling; null: the recipe's.
             batch: predictions at a time; 0: found by trial.
-            outputs: files written of each picture.
+            outputs: files written of each picture, [png16,npy,…].
             intrinsics: fx, fy, cx, cy in pixels of the input, for ply.
             temporal: how the frames of a video are held together.
             seed: of the noise.
         """
-        return predict_depth(
-            self,
-            inputs,
-            output,
-            steps=steps,
-            ensemble=ensemble,
-            processing=processing,
+        sampler = self.sampler
+        estimator = Estimator(
+            self.model,
+            self.coding,
+            steps=sampler.steps[0] if steps is None else steps,
+            ensemble=sampler.ensemble if ensemble is None else ensemble,
+            processing=sampler.resolution if processing is None else processing,
+            spacing=spacing,
             batch=batch,
-            outputs=outputs,
-            intrinsics=intrinsics,
-            temporal=temporal,
             seed=seed,
         )
+        return predict_depth(estimator, inputs, output, outputs=outputs, intrinsics=intrinsics, temporal=temporal)
 
-    def export(self, output: Path, *, half: Half | None = None, resolution: int = 768) -> list[Path]:  # type: ignore[override]
+    def export(self, output: Path, *, half: Half | None = None, resolution: int | None = None) -> list[Path]:  # type: ignore[override]
         """A folder that diffusers' `MarigoldDepthPipeline` loads.
 
         Args:
             half: precision of the files (fp16 or bf16), null for float32.
-            resolution: longest side at which the pipeline looks at pictures, 0 for their own.
+            resolution: longest side at which the pipeline looks at pictures, 0 for their own; null: the sampler's.
         """
         model, space = self.model, self.coding.space
         if space == "log":
             raise ConfigError("recipe.coding.space is log; a MarigoldDepthPipeline has depth or disparity")
+        if model.spacing == "lcm":
+            raise ConfigError("recipe.spacing is lcm; the DDIM of a MarigoldDepthPipeline has trailing and leading")
         settings = MarigoldSettings(
             target=self.target,
             zero_terminal_snr=self.zero_terminal_snr,
@@ -247,7 +265,7 @@ class MarigoldRecipe(Recipe):
             padded_prompt=model.padded,
             quantity="disparity" if space == "disparity" else "depth",
             affine_invariant=not self.coding.metric,
-            steps=self.sampler.steps[-1],
-            resolution=resolution,
+            steps=self.sampler.steps[0],
+            resolution=self.sampler.resolution if resolution is None else resolution,
         )
         return export_marigold(model.unet, model.vae.network, model.base, output, settings, half=half)

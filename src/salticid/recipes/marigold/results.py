@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from salticid.data.readers.pictures import is_picture
 from salticid.errors import UserError
 from salticid.evaluate.colour import coloured
 from salticid.evaluate.depth_files import LARGEST, save_depth_npy, save_depth_png, save_point_cloud
@@ -47,6 +48,8 @@ def is_file(output: Path) -> bool:
         return False
     if output.suffix.lower() in ENDINGS:
         return True
+    if is_picture(output) or is_video(output):
+        raise UserError(f"{output}: results end in {', '.join(ENDINGS)}; or expected the name of a folder")
     if output.exists():
         raise UserError(f"{output}: is a file; expected a folder, or a name that ends in {', '.join(ENDINGS)}")
     return False

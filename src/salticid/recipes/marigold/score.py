@@ -21,7 +21,7 @@ def score(made: dict[str, Tensor], batch: Batch, coding: DepthCoding, protocol: 
     records: dict[str, Tensor] = {}
     truth, valid = batch["depth"], batch["valid"]
     for number, method in enumerate(protocol.alignments):
-        align = Alignment(method, coding.predicts, protocol.max_resolution)
+        align = Alignment(method, coding.predicts, protocol.max_resolution, protocol.ransac)
         for name, prediction in made.items():
             metres = align(prediction.expand_as(truth), truth, valid, limits=batch["limits"], keys=batch["key"])
             shown = name if number == 0 else f"{name}-{method}"
@@ -30,9 +30,12 @@ def score(made: dict[str, Tensor], batch: Batch, coding: DepthCoding, protocol: 
 
 
 def baselines(mean: Tensor, size: torch.Size, coding: DepthCoding) -> dict[str, Tensor]:
-    """The mean depth map of training, and one depth everywhere: (1, 1, H, W) each."""
+    """The mean depth map of training, where it is known, and one depth everywhere: (1, 1, H, W) each."""
+    constant = {"constant": coding.decode(torch.zeros(1, 1, *size, device=mean.device))}
+    if mean.isnan().any():
+        return constant
     resized = F.interpolate(mean, tuple(size), mode="bilinear", antialias=True)
-    return {"mean-map": coding.decode(resized), "constant": coding.decode(torch.zeros_like(resized))}
+    return {"mean-map": coding.decode(resized)} | constant
 
 
 def mean_map(source: Source, coding: DepthCoding, size: int) -> Tensor:

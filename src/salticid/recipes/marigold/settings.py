@@ -8,9 +8,10 @@ from typing import Literal
 from salticid.diffusion.target import X0, Epsilon, Target, V
 from salticid.errors import ConfigError
 from salticid.evaluate.alignment import Method
+from salticid.evaluate.consensus import Ransac
 
 TargetName = Literal["epsilon", "x0", "v"]
-Spacing = Literal["trailing", "leading"]
+Spacing = Literal["trailing", "leading", "lcm"]
 Start = Literal["gaussian", "zeros", "image"]
 
 TARGETS: dict[TargetName, Target] = {"epsilon": Epsilon(), "x0": X0(), "v": V()}
@@ -65,11 +66,14 @@ class Sampler:
     """How many predictions of each picture are aligned and reduced to one."""
     processing: int = 0
     """Longest side, in pixels, at which pictures are looked at; 0: their own."""
+    resolution: int = 768
+    """The same in `salticid predict` and in an exported pipeline, where nobody says otherwise."""
 
     def __post_init__(self) -> None:
         require("recipe.sampler.steps", list(self.steps), bool(self.steps) and min(self.steps) >= 1, "at least 1 each")
         require("recipe.sampler.ensemble", self.ensemble, self.ensemble >= 1, "at least 1")
         require("recipe.sampler.processing", self.processing, self.processing >= 0, "0 or a number of pixels")
+        require("recipe.sampler.resolution", self.resolution, self.resolution >= 0, "0 or a number of pixels")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,11 @@ class Protocol:
     """What brings a prediction to metres; the first names the plain metrics, further ones are `metric/variant-name`."""
     max_resolution: int | None = None
     """Longest side at which the alignment is fitted (1024 for ETH3D); null: all pixels."""
+    ransac: Ransac = Ransac()
 
     def __post_init__(self) -> None:
+        pixels = self.max_resolution
+        require("recipe.protocol.max_resolution", pixels, pixels is None or pixels >= 1, "a number of pixels, or null")
         require("recipe.protocol.alignments", list(self.alignments), len(self.alignments) > 0, "at least one")
 
 

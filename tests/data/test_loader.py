@@ -88,7 +88,7 @@ def test_evaluation_sees_every_readable_sample_once():
     source = Numbers(broken=(4,))
     batches = list(eval_batches(source, 3))
     assert [i for b in batches for i in b["id"]] == [f"number-{i}" for i in range(10) if i != 4]
-    assert [p for b in batches for p in b["place"]] == [i for i in range(10) if i != 4]
+    assert [p for b in batches for p in b["row"]] == [i for i in range(10) if i != 4]
     assert [s for b in batches for s in b["skipped"]] == ["number-4: cut short"]
     assert batches[0]["key"].tolist() == [stable_key(f"number-{i}") for i in range(3)]
     assert not any(b["drawn"].any() for b in batches)
@@ -98,13 +98,13 @@ def test_evaluation_sees_every_readable_sample_once():
 def test_evaluation_keeps_ranks_in_step(n):
     ranks = [list(eval_batches(Numbers(n), 2, rank=r, world=3)) for r in range(3)]
     assert len({len(batches) for batches in ranks}) == 1
-    places = [p for batches in ranks for b in batches for p in b["place"] if p != FILLER]
+    places = [p for batches in ranks for b in batches for p in b["row"] if p != FILLER]
     assert sorted(places) == list(range(n))
 
 
 def test_a_batch_without_a_readable_sample_is_filled():
     batches = list(eval_batches(Numbers(broken=(2, 3)), 2))
-    assert batches[1]["place"] == [FILLER]
+    assert batches[1]["row"] == [FILLER]
     assert len(batches[1]["skipped"]) == 2
 
 

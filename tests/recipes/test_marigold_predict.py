@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from salticid.data.readers.video import Video
 from salticid.diffusion.noise import keyed_normal, stable_key
 from salticid.diffusion.path import VP, beta_table
 from salticid.diffusion.solve import Denoiser
@@ -25,7 +26,6 @@ from salticid.recipes.marigold.estimator import Estimator, Frames, aligned
 from salticid.recipes.marigold.model import MarigoldModel
 from salticid.recipes.marigold.predict import predict_depth
 from salticid.recipes.marigold.results import distances
-from salticid.recipes.marigold.video import Video
 
 HEIGHT, WIDTH = 24, 37
 

@@ -81,7 +81,7 @@ class _EvalFetch(_Fetch):
             raise UserError(f"{ATTEMPTS} samples in a row cannot be read; is the data there? {skipped[-1]}")
         place, ids, samples = zip(*kept, strict=True)
         key = torch.tensor([stable_key(name) for name in ids], dtype=torch.int64)
-        extra = {"id": list(ids), "key": key, "replaced": [], "place": list(place), "skipped": skipped}
+        extra = {"id": list(ids), "key": key, "replaced": [], "row": list(place), "skipped": skipped}
         return collate(samples) | extra
 
     def _read(self, index: int, skipped: list[str]) -> tuple[str, Sample] | None:
@@ -118,7 +118,7 @@ class _OutcomeFetch(_Fetch):
         places, samples = zip(*run, strict=True)
         ids = [self.source.id(index) for index, _ in places]
         key = torch.tensor([stable_key(name) for name in ids], dtype=torch.int64)
-        return collate(samples) | {"id": ids, "key": key, "replaced": [], "place": list(places)}
+        return collate(samples) | {"id": ids, "key": key, "replaced": [], "row": list(places)}
 
 
 def _shapes(sample: Sample) -> dict[str, torch.Size | None]:

@@ -110,7 +110,7 @@ def evaluate(
 
 
 def _by_place(batch: Batch, values: dict[str, Tensor]) -> dict[int, tuple[str, Row]]:
-    ids, places = batch["id"], batch["place"]
+    ids, places = batch["id"], batch["row"]
     for name, value in values.items():
         if value.ndim not in (1, 2) or len(value) != len(ids):
             raise UserError(f"metric {name} has shape {tuple(value.shape)}; one number a sample is ({len(ids)},)")

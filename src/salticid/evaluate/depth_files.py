@@ -5,8 +5,6 @@ All depth is (H, W) of any device and type; what is not finite is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from salticid.errors import UserError
 from salticid.evaluate.colour import Palette, coloured
+from salticid.evaluate.files import written_aside
 from salticid.evaluate.pictures import save_png
 from salticid.geometry.cameras import Pinhole
 
@@ -50,7 +49,7 @@ def save_depth_png(depth: Float[Tensor, "h w"], path: Path, *, scale: float = LA
             f"{scale:g}; expected values in [0, {LARGEST / scale:.6g}]"
         )
     pixels = Image.fromarray(levels.cpu().numpy().astype(np.uint16))
-    with _aside(path) as aside:
+    with written_aside(path) as aside:
         pixels.save(aside, format="PNG")
 
 
@@ -60,7 +59,7 @@ def save_depth_npy(depth: Float[Tensor, "h w"], path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    with _aside(path) as aside, aside.open("wb") as file:
+    with written_aside(path) as aside, aside.open("wb") as file:
         np.save(file, depth.detach().float().cpu().numpy(), allow_pickle=False)
 
 
@@ -105,14 +104,21 @@ def save_point_cloud(
     known = seen & depth.isfinite() & (depth > 0)
     if mask is not None:
         known = known & mask
-    points = (rays / rays[..., 2:] * depth[..., None])[known].cpu().numpy()
-    colours = image.permute(1, 2, 0)[known.to(image.device)].cpu().numpy()
+    save_points((rays / rays[..., 2:] * depth[..., None])[known], image.permute(1, 2, 0)[known.to(image.device)], path)
+
+
+def save_points(points: Float[Tensor, "n 3"], colours: UInt8[Tensor, "n 3"], path: Path) -> None:
+    """Write points (x, y, z) with their colours as binary PLY.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     cloud = np.empty(len(points), POINT)
     for place, name in enumerate(("x", "y", "z")):
-        cloud[name] = points[:, place]
+        cloud[name] = points[:, place].cpu().numpy()
     for place, name in enumerate(("red", "green", "blue")):
-        cloud[name] = colours[:, place]
-    with _aside(path) as aside:
+        cloud[name] = colours[:, place].cpu().numpy()
+    with written_aside(path) as aside:
         aside.write_bytes(_ply_header(len(cloud)) + cloud.tobytes())
 
 
@@ -120,22 +126,3 @@ def _ply_header(count: int) -> bytes:
     fields = [f"property {PLY_TYPES[POINT[name].str]} {name}" for name in POINT.names or ()]
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}", *fields, "end_header", ""]
     return "\n".join(lines).encode("ascii")
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A name to write to beside `path`, which takes its place in the end.
-
-    Raises:
-        UserError: `path` is a folder or cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        aside.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)

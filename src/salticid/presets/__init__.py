@@ -1,7 +1,7 @@
 """The configurations that ship with the package. A preset's first comment line says what it is for.
 
-`protocols/` has the settings under which models are compared on a data set: dotted keys for `salticid evaluate`, and the
-number of its samples.
+`protocols/` has the settings under which models are compared on a data set: dotted keys for `salticid evaluate`,
+and the number of its samples.
 """
 
 from difflib import get_close_matches

@@ -8,13 +8,15 @@ if TYPE_CHECKING:
     from salticid.recipes.autoencoder import AutoencoderRecipe
     from salticid.recipes.marigold.recipe import MarigoldRecipe
     from salticid.recipes.panorama.recipe import PanoramaRecipe
+    from salticid.recipes.sfm.recipe import SfmRecipe
 
-__all__ = ["AutoencoderRecipe", "MarigoldRecipe", "PanoramaRecipe"]
+__all__ = ["AutoencoderRecipe", "MarigoldRecipe", "PanoramaRecipe", "SfmRecipe"]
 
 _MODULES = {
     "AutoencoderRecipe": "autoencoder",
     "MarigoldRecipe": "marigold.recipe",
     "PanoramaRecipe": "panorama.recipe",
+    "SfmRecipe": "sfm.recipe",
 }
 
 

@@ -3,6 +3,7 @@
 from salticid.world.depth import WorldDepth
 from salticid.world.flow import Flow, flow, orbit
 from salticid.world.make import make_scene
+from salticid.world.motion import WorldMotion
 from salticid.world.render import Frame, render, render_many, render_rig
 from salticid.world.samples import WorldPanoramas
 from salticid.world.scene import Scene
@@ -12,6 +13,7 @@ __all__ = [
     "Frame",
     "Scene",
     "WorldDepth",
+    "WorldMotion",
     "WorldPanoramas",
     "flow",
     "make_scene",

@@ -125,7 +125,7 @@ class Worker:
         latents = self.encoder.encode(batch)
         if (types := types_of(latents)) != self.index.tensors:
             raise UserError(f"{batch['id'][0]}: its latents are {types}, those of others {self.index.tensors}")
-        for i, place in enumerate(batch["place"]):
+        for i, place in enumerate(batch["row"]):
             try:
                 draft.add(place, {name: stored(value[i], self.index) for name, value in latents.items()})
             except ValueError as error:

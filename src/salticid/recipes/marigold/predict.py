@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
-from salticid.data.readers.pictures import is_picture, read_picture
+from salticid.data.readers.inputs import find_inputs
+from salticid.data.readers.pictures import read_picture
+from salticid.data.readers.video import Video, is_video
 from salticid.errors import UnreadableSample, UserError
 from salticid.recipes.marigold.estimator import Estimator, Frames, Temporal
 from salticid.recipes.marigold.results import ENDINGS, Intrinsics, Output, files_of, is_file, save_picture, save_video
-from salticid.recipes.marigold.video import Video, is_video
 
 log = logging.getLogger(__name__)
 
@@ -58,36 +59,6 @@ def predict_depth(
             log.warning("skipped: %s", error)
     _report(unreadable, len(files))
     return written
-
-
-def find_inputs(inputs: Sequence[Path], output: Path) -> list[Path]:
-    """The picture and video files that are named, and the pictures of folders, each in order of its name.
-
-    Raises:
-        UserError: there are none, a file has the name of neither, or results would go among them.
-    """
-    found: list[Path] = []
-    for path in inputs:
-        if path.is_dir() and path.resolve() == output.resolve():
-            raise UserError(f"{output}: is an input, and its results would be inputs too; expected another folder")
-        if path.is_dir():
-            found += _pictures_of(path)
-        elif is_picture(path) or is_video(path):
-            found.append(path)
-        else:
-            raise UserError(f"{path}: expected a folder, a picture or a video (.mp4, .mkv, .mov, .webm, .gif)")
-    return list(dict.fromkeys(found))
-
-
-def _pictures_of(folder: Path) -> list[Path]:
-    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    pictures = [path for path in names if is_picture(path)]
-    for path in names:
-        if not is_picture(path):
-            log.warning("skipped: %s: has not the name of a picture", path)
-    if not pictures:
-        raise UserError(f"{folder}: has no pictures")
-    return pictures
 
 
 def _single(files: list[Path], output: Path) -> tuple[Output, ...]:

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from salticid.data.readers.pictures import is_picture
+from salticid.data.readers.video import Video, is_video
 from salticid.errors import UserError
 from salticid.evaluate.colour import coloured
 from salticid.evaluate.depth_files import LARGEST, save_depth_npy, save_depth_png, save_point_cloud
 from salticid.evaluate.pictures import save_png
+from salticid.evaluate.video_files import ArrayWriter, VideoWriter
 from salticid.geometry.cameras import Pinhole
 from salticid.recipes.marigold.coding import DepthCoding
 from salticid.recipes.marigold.estimator import Estimator, Frames
-from salticid.recipes.marigold.video import ArrayWriter, Video, VideoWriter, is_video
 
 Output = Literal["png16", "npy", "colour", "uncertainty", "ply"]
 Intrinsics = tuple[float, float, float, float]

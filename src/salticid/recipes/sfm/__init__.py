@@ -1,0 +1,1 @@
+"""Depth, ego-motion, optical flow and appearance flow from bare video."""

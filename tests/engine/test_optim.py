@@ -20,6 +20,7 @@ def test_schedules_are_those_of_torch():
         "linear": lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.1, 50),
         "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 50, eta_min=0.1),
         "exponential": lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.1 ** (1 / 50)),
+        "step": lambda o: torch.optim.lr_scheduler.StepLR(o, 15, 0.1),
     }
     for kind, make in schedulers.items():
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -29,7 +30,8 @@ def test_schedules_are_those_of_torch():
             expected.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             scheduler.step()
-        assert factors(50, kind=kind, final_ratio=0.1) == pytest.approx(expected, rel=1e-9), kind
+        drops = {"drop_every": 15} if kind == "step" else {}
+        assert factors(50, kind=kind, final_ratio=0.1, **drops) == pytest.approx(expected, rel=1e-9), kind
 
 
 def test_warmup_rises_to_one_and_the_schedule_follows():
@@ -116,3 +118,9 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "schedulefree", None)
     with pytest.raises(UserError, match=r"pip install 'salticid\[optim\]'"):
         OptimizerConfig("adamw_schedulefree").build([nn.Parameter(torch.zeros(1))])
+
+
+@pytest.mark.parametrize("values", [{"kind": "step"}, {"drop_every": 5}, {"kind": "step", "drop_every": 0}])
+def test_drops_belong_to_the_step_schedule(values):
+    with pytest.raises(ConfigError, match=r"schedule\.drop_every"):
+        ScheduleConfig(**values).check(10, OptimizerConfig())

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from salticid.errors import ConfigError, UserError
 
 OptimizerName = Literal["adamw", "adam", "adamw_schedulefree", "radam_schedulefree"]
-ScheduleKind = Literal["constant", "linear", "cosine", "exponential"]
+ScheduleKind = Literal["constant", "linear", "cosine", "exponential", "step"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,16 @@ class ScheduleConfig:
 
     Over `warmup` steps it rises linearly from 1/warmup to 1. From there to the last step it goes to `final_ratio`:
     `linear` on a line, `cosine` on half a cosine, `exponential` as final_ratio^progress (Marigold's schedule);
-    `constant` stays at 1. With `total` it arrives at that step: later than the last, where the run is part of a longer
-    plan, or earlier, to stay there.
+    `constant` stays at 1; `step` is multiplied by `drop` every `drop_every` steps (StepLR). With `total` it arrives at
+    that step: later than the last, where the run is part of a longer plan, or earlier, to stay there.
     """
 
     kind: ScheduleKind = "constant"
     warmup: int = 0
     final_ratio: float = 0.0
     total: int | None = None
+    drop_every: int | None = None
+    drop: float = 0.1
 
     def check(self, steps: int, optimizer: OptimizerConfig) -> None:
         if self.warmup < 0 or self.warmup > (self.total or steps):
@@ -91,6 +93,11 @@ class ScheduleConfig:
                 f"schedule.total is {self.total}, less than the run's {steps} steps; that needs a schedule.final_ratio "
                 "above 0, at which the rest is trained"
             )
+        every = self.drop_every
+        if (self.kind == "step") != (every is not None) or (every is not None and every < 1):
+            raise ConfigError(f"schedule.drop_every is {every}; expected steps with schedule.kind: step, or null")
+        if not 0 < self.drop <= 1:
+            raise ConfigError(f"schedule.drop is {self.drop}; it must be in (0, 1]")
         if optimizer.schedule_free and self.kind != "constant":
             raise ConfigError(f"schedule.kind is {self.kind}, but {optimizer.name} replaces a schedule: use constant")
 
@@ -103,6 +110,8 @@ class ScheduleConfig:
         match self.kind:
             case "constant":
                 return 1.0
+            case "step":
+                return self.drop ** (step // (self.drop_every or 1))
             case "linear":
                 return 1.0 + (self.final_ratio - 1.0) * progress
             case "cosine":

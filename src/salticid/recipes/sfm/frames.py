@@ -26,11 +26,11 @@ class Frames:
 
     @classmethod
     def of(cls, batch: Batch, offsets: tuple[int, ...]) -> "Frames":
-        """`offsets`: those of the data, the target's 0 first."""
+        """`offsets`: those of the data, the target's 0 first; validation may have fewer."""
         clean = batch["frames"].float() / 255
-        stereo = clean.shape[1] - len(offsets)
+        stereo = "stereo_pose" in batch
         seen = jittered(clean, batch["jitter"])
-        return cls(clean, seen, batch["intrinsics"].float(), (*offsets[1:], *(0,) * stereo))
+        return cls(clean, seen, batch["intrinsics"].float(), (*offsets[1 : clean.shape[1] - stereo], *(0,) * stereo))
 
     @property
     def size(self) -> tuple[int, int]:

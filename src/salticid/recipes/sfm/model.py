@@ -80,8 +80,20 @@ class MotionModel(nn.Module):
 
     def _encoder(self, images: int, *, backbone: str | None = None) -> FrameEncoder:
         s = self.settings
-        name = backbone or s.backbone
-        return FrameEncoder(name, images, s.pretrained, s.normalise, s.norm, key="recipe.networks")
+        return FrameEncoder(backbone or s.backbone, images, False, s.normalise, s.norm, key="recipe.networks")
+
+    def load_pretrained(self) -> None:
+        """Give encoders the weights that `networks.pretrained` names: a model that is built to be used needs none.
+
+        Raises:
+            ConfigError: they cannot be loaded.
+        """
+        s = self.settings
+        for encoder in (
+            [module for module in self.modules() if isinstance(module, FrameEncoder)] if s.pretrained else []
+        ):
+            args = (encoder.name, encoder.images, s.pretrained, s.normalise, s.norm)
+            encoder.load_state_dict(FrameEncoder(*args, key="recipe.networks").state_dict())
 
     def _pose(self) -> nn.Module:
         s = self.settings

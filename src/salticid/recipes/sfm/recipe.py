@@ -127,6 +127,7 @@ class SfmRecipe(Recipe):
             self.motion.teacher = self.teacher = Teacher(self.teacher_name)
         if not fresh:
             return
+        self.model.load_pretrained()
         if self.initial is not None:
             load_published(self.model, self.initial, frozen_flow=self.stage == "appearance")
         if self.training_source is not None:
@@ -151,20 +152,26 @@ class SfmRecipe(Recipe):
         frames, model, records = self.frames(batch), self.model, {}
         if model.depth is not None:
             depth = model.to_depth(model.disparities(frames.seen[:, 0])[0])
-            motions = model.motions(frames, batch.get("stereo_pose"))
             if "depth" in batch:
                 records |= depth_records({"model": depth} | self.baselines(frames.size), batch, self.protocol)
-            if "poses" in batch:
-                records |= motion_records(motions.to_source, batch["poses"])
-                records |= chain_record(motions.to_source, batch, self.offsets)
-            if "flow" in batch:
-                rigid = synthesise(frames.sources, depth[:, 0, None], motions, model.range.measure).pixels[:, 0]
-                records |= flow_records("rigid", pictures.displacement(rigid), batch)
+            if frames.offsets:
+                records |= self.motion_records(frames, depth, batch)
         if model.flow is not None and "flow" in batch:
             flow = model.flows(frames)[0].unflatten(0, (len(frames.seen), -1))
             records |= flow_records("flow", flow, batch)
-        if not records:  # bare video: how well the target is put together from its neighbours
+        if not records and frames.offsets:  # bare video: how well the target is put together from its neighbours
             records["photometric/model"] = self.reconstruction(frames, batch)
+        return records
+
+    def motion_records(self, frames: Frames, depth: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of the way of the camera, and of the flow that it makes with depth."""
+        motions, records = self.model.motions(frames, batch.get("stereo_pose")), {}
+        if "poses" in batch:
+            records |= motion_records(motions.to_source, batch["poses"])
+            records |= chain_record(motions.to_source, batch, self.offsets)
+        if "flow" in batch:
+            rigid = synthesise(frames.sources, depth[:, 0, None], motions, self.model.range.measure).pixels[:, 0]
+            records |= flow_records("rigid", pictures.displacement(rigid), batch)
         return records
 
     def reconstruction(self, frames: Frames, batch: Batch) -> Tensor:

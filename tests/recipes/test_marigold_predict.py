@@ -23,6 +23,7 @@ from salticid.diffusion.times import spaced_grid
 from salticid.errors import UserError
 from salticid.recipes.marigold.coding import DepthCoding
 from salticid.recipes.marigold.estimator import Estimator, Frames, aligned
+from salticid.recipes.marigold.fitting import Fitting
 from salticid.recipes.marigold.model import MarigoldModel
 from salticid.recipes.marigold.predict import predict_depth
 from salticid.recipes.marigold.results import distances
@@ -202,6 +203,7 @@ def test_predictions_at_a_time_are_halved_until_they_fit(recipe):
 
     recipe.model.sample = sample
     make = estimator(recipe, ensemble=10)
+    make.fitting = Fitting()  # as on a GPU
     image = tensor()
     found = make(image, "a")
     assert sizes == [10, 5, 3, 3, 3, 1]

@@ -2,15 +2,17 @@
 same predictions, aligned at up to 1024 pixels, with the uncertainty; and the whole way from a picture, predictions
 included, against the pipeline.
 
-    python benchmarks/ensemble.py [--threads 1] [--device cpu] [--slow] [--batch 1]
+    python benchmarks/ensemble.py [--threads 1] [--device cpu] [--slow] [--base tiny] [--size 192 256] [--steps 1]
+        [--batch 1]
 
 diffusers aligns with its defaults (2 iterations, tolerance 1e-3) and, with --slow, with those of Marigold's repository
 (50, 1e-6: minutes). `objective` is the published one of the maps that are returned; lower is better aligned. `error` is
 the mean absolute difference to the scene that all predictions show, up to the best scale and shift.
 
-The whole way is that of the tiny base with a random UNet, exported for the pipeline, from the same noise, --batch
-predictions at a time. Its networks are hundreds of times cheaper than Stable Diffusion's: what is saved in aligning is
-a larger share of the whole than it would be there.
+The whole way begins with --base: the tiny one with a random UNet, `small` and `sd` (see marigold_step.py), or a folder,
+such as a trained model that has been exported. It is exported for the pipeline; both start from the same noise, and
+make --batch predictions at a time. What is saved in aligning counts for little where the networks are slow beside it,
+as on a CPU.
 """
 
 import argparse
@@ -26,8 +28,11 @@ import scipy.optimize
 import torch
 import torch.nn.functional as F
 from diffusers.pipelines.marigold.pipeline_marigold_depth import MarigoldDepthPipeline
+from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
+from marigold_step import write_base  # pyrefly: ignore[missing-import]
 from salticid.recipes import MarigoldRecipe
 from salticid.recipes.marigold.ensemble import Ensemble
 from salticid.recipes.marigold.infer import estimate
@@ -119,15 +124,23 @@ def compare_alignment(size: tuple[int, int], options: argparse.Namespace) -> Non
         )
 
 
-def compare_whole(size: tuple[int, int], steps: int, options: argparse.Namespace) -> None:
+def exported(options: argparse.Namespace) -> tuple[MarigoldRecipe, Any]:
+    """A recipe, and the pipeline of the same weights."""
     torch.manual_seed(0)
-    recipe = MarigoldRecipe(base="tiny").eval()
-    recipe.start(fresh=True)
-    with tempfile.TemporaryDirectory() as folder:
-        recipe.export(Path(folder) / "pipeline", resolution=0)
-        pipeline: Any = MarigoldDepthPipeline.from_pretrained(Path(folder) / "pipeline").to(options.device)
+    disable_progress_bar(), transformers_logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, base = Path(scratch), options.base
+        recipe = MarigoldRecipe(write_base(folder / base, base) if base in ("small", "sd") else base).eval()
+        recipe.start(fresh=True)
+        recipe.export(folder / "pipeline", resolution=0)
+        pipeline: Any = MarigoldDepthPipeline.from_pretrained(folder / "pipeline").to(options.device)
     pipeline.set_progress_bar_config(disable=True)
-    recipe.to(options.device)
+    return recipe.to(options.device), pipeline
+
+
+def compare_whole(options: argparse.Namespace) -> None:
+    recipe, pipeline = exported(options)
+    size, steps = tuple(options.size), options.steps
     picture = scene(*size).expand(1, 3, -1, -1).to(options.device)
     key = torch.zeros(1, dtype=torch.int64, device=options.device)
 
@@ -164,8 +177,8 @@ def compare_whole(size: tuple[int, int], steps: int, options: argparse.Namespace
     ratio = median(b[0] / a[0] for a, b in rounds)
     (seconds, found), (elsewhere, other) = rounds[-1]
     print(
-        f"from a picture, {size[0]}×{size[1]}, {steps}-step: ours {seconds:.2f} s, diffusers {elsewhere:.2f} s; ours "
-        f"{ratio:.1f}× as fast; maps differ by {error(found, other.cpu()):.4f} up to scale and shift",
+        f"{options.base}, from a picture of {size[0]}×{size[1]}, {steps}-step: ours {seconds:.2f} s, diffusers "
+        f"{elsewhere:.2f} s; ours {ratio:.1f}× as fast; maps differ by {error(found, other.cpu()):.4f} up to scale and shift",
         flush=True,
     )
 
@@ -175,14 +188,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--slow", action="store_true", help="time them with the repository's settings, too")
-    parser.add_argument("--batch", type=int, default=1, help="predictions at a time, on the whole way")
+    parser.add_argument("--base", default="tiny", metavar="tiny|small|sd|FOLDER")
+    parser.add_argument("--size", nargs=2, type=int, default=[192, 256], metavar=("H", "W"), help="of the whole way")
+    parser.add_argument("--steps", type=int, default=1, help="of sampling")
+    parser.add_argument("--batch", type=int, default=1, help="predictions at a time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{COUNT} predictions, {options.device}, {options.threads} threads")
     for size in ((480, 640), (768, 1024)):
         compare_alignment(size, options)
-    for steps in (1, 4):
-        compare_whole((240, 320), steps, options)
+    compare_whole(options)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class MarigoldRecipe(Recipe):
         padded_prompt: embed the empty prompt as 77 tokens, not as 2.
         one_step: fine-tune end to end for a single step.
         lora: train adapters beside the frozen UNet.
-        vae_batch: pictures that go through the VAE at a time; 0: all of a micro-batch.
+        vae_batch: pictures that go through the VAE at a time; 0: all, on a CPU as many as fit into its cache.
         sampler: of evaluation and previews.
         protocol: of evaluation.
     """

@@ -98,7 +98,8 @@ class MarigoldModel(nn.Module):
         """The posterior's mean, scaled: nothing is drawn."""
         vae = self.vae.network
         chunks = pictures.split(self._at_a_time(pictures.shape, pictures.device))
-        return torch.cat([vae.encode(chunk).latent_dist.mean for chunk in chunks]).float() * self.scale
+        means = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in chunks]).float() * self.scale
+        return means.contiguous()  # sums over other strides round otherwise than sums over latents from a file
 
     def _at_a_time(self, pictures: torch.Size, device: torch.device) -> int:
         """How many of pictures (B, 3, H, W) go through the VAE together."""

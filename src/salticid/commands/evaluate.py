@@ -38,7 +38,7 @@ Keys of the run's configuration can be set, for instance to judge it on other da
   salticid evaluate runs/marigold/depth-1 --protocol nyu --data.root /data/nyu
 
 It writes, for each kind of weights, into evaluation/ of the run (or --output):
-  step-00001000-ema.json   the metrics, and how they came about
+  step-00001000-ema.json   the metrics with their 95 % intervals (bootstrap), and how they came about
   step-00001000-ema.csv    the metrics of every sample
   step-00001000-ema.png    a picture of some samples
   step-00001000-ema-extremes.png   one of the best, then the worst samples by checkpoint.best_metric
@@ -106,6 +106,7 @@ def _evaluate(
     from salticid.engine.evaluation import evaluate, load_for_inference, preview, spheres
     from salticid.engine.extremes import extremes_picture, find_extremes
     from salticid.engine.precision import for_inference
+    from salticid.evaluate.intervals import intervals
     from salticid.evaluate.pictures import save_png
 
     manifest = load_for_inference(checkpoint, config.recipe, weights)  # pyrefly: ignore[bad-argument-type]
@@ -129,6 +130,7 @@ def _evaluate(
             "overrides": dict(overrides),
             "settings": to_yaml({name: plain[name] for name in ("recipe", "data")}),
             "metrics": found.metrics,
+            "intervals": intervals(found.ids, found.records),
         }
         extremes = find_extremes(found, config.checkpoint, validation.previews) if validation.previews else None
         _write(stem, summary | ({"extremes": asdict(extremes)} if extremes else {}), found)

@@ -11,9 +11,9 @@ the mean absolute difference to the scene that all predictions show, up to the b
 
 The whole way begins with --base: the tiny one with a random UNet, `small` and `sd` (see marigold_step.py), or a folder,
 such as a trained model that has been exported. It is exported for the pipeline; both start from the same noise, and
-make --batch predictions at a time. Maps differ on average, up to scale and shift, by what is printed (where the
-predictions have nothing in common, as those of a random UNet, no alignment is the right one). What is saved in aligning
-counts for little where the networks are slow beside it, as on a CPU.
+make --batch predictions at a time. Printed is by how much their maps differ on average, up to scale and shift; where
+the predictions have nothing in common, as those of a random UNet, no alignment is the right one. What is saved in
+aligning counts for little where the networks are slow beside it, as on a CPU.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def losses(directory: Path, device: Device, one_step: OneStep | None = None, **o
         TrainerConfig(STEPS, BATCH, device=device, **options),
         optimizer=OptimizerConfig(lr=1e-4),
         ema=None,
-        validation=ValidationConfig(previews=0),
+        validation=ValidationConfig(samples=0),
         checkpoint=CheckpointConfig(every=1000),
     )
     log = RunLog(directory, LogConfig(every=1), steps=STEPS, batch=BATCH)

@@ -4,7 +4,7 @@ import torch
 from timm.layers import BatchNormAct2d, GroupNormAct
 from torch import nn
 
-from salticid.nets.motion import norms
+from salticid.nets.motion import FrameEncoder, norms
 
 
 def network():
@@ -40,3 +40,14 @@ def test_unrecorded_batches_are_normalised_all_the_same():
     net(x)
     assert net[1].num_batches_tracked == 2
     assert not torch.equal(net[1].running_mean, before["1.running_mean"])
+
+
+def test_synchronised_statistics_are_batch_statistics_where_there_is_one_process():
+    torch.manual_seed(0)
+    plain = FrameEncoder("resnet18")
+    shared = FrameEncoder("resnet18", norm="sync")
+    shared.load_state_dict(plain.state_dict())
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in shared.modules())
+    images = torch.rand(2, 3, 64, 64)
+    for ours, theirs in zip(shared.eval()(images), plain.eval()(images), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)

@@ -14,7 +14,7 @@ from salticid.losses.pretrained import first_line
 from salticid.nets.blocks import group_norm
 from salticid.nets.motion import backbones, norms
 
-Norm = Literal["batch", "frozen", "group"]
+Norm = Literal["batch", "sync", "frozen", "group"]
 
 STRIDES = backbones.STRIDES
 MEAN, DEVIATION = 0.45, 0.225  # Monodepth2's one pair for all three colours
@@ -32,16 +32,14 @@ class FrameEncoder(nn.Module):
     4 (ConvNeXt, Swin, PVT, …) gets a first level of its own beside it: what a ResNet begins with, a 7×7 convolution of
     stride 2 to 64 channels, with GroupNorm and ReLU, of random weights.
 
-    Synchronise batch statistics with `timm.layers.convert_sync_batchnorm`; PyTorch's own conversion drops the
-    activations that some backbones of timm keep inside their BatchNorm.
-
     Args:
         backbone: its name in timm, see `backbones.build`.
         images: how many frames the input holds.
         pretrained: weights of the backbone, see `backbones.build`.
         normalise: take (x − 0.45)/0.225 of the input.
-        norm: `batch`: as the backbone is; `frozen`: the running statistics are used and kept in training too, which is
-            for pretrained weights; `group`: GroupNorm in place of BatchNorm.
+        norm: `batch`: as the backbone is; `sync`: with statistics of all GPUs (alone the same as `batch`); `frozen`:
+            the running statistics are used and kept in training too, which is for pretrained weights; `group`:
+            GroupNorm in place of BatchNorm.
         key: configuration key that errors name.
 
     Raises:
@@ -63,7 +61,7 @@ class FrameEncoder(nn.Module):
         if norm != "batch" and not norms.batch_norms(network):
             raise ConfigError(f"{key}.norm: {norm}, but {backbone} has no BatchNorm; expected batch")
         self.name, self.images, self.normalise, self.frozen = backbone, images, normalise, norm == "frozen"
-        self.backbone = norms.with_group_norm(network) if norm == "group" else network
+        self.backbone = norms.converted(network, norm)
         channels = tuple(int(n) for n in network.feature_info.channels())  # type: ignore[operator]
         self.stem = _stem(3 * images) if len(channels) == 4 else None
         self.channels: tuple[int, ...] = channels if self.stem is None else (STEM, *channels)

@@ -16,6 +16,15 @@ def batch_norms(network: nn.Module) -> list[BatchNorm]:
     return [module for module in network.modules() if isinstance(module, BatchNorm)]
 
 
+def converted(network: nn.Module, norm: str) -> nn.Module:
+    """The network with the normalisation that is named, of those of `FrameEncoder`."""
+    from timm.layers import convert_sync_batchnorm
+
+    if norm == "sync":  # PyTorch's own conversion drops the activations that timm keeps inside a BatchNorm
+        return convert_sync_batchnorm(network)
+    return with_group_norm(network) if norm == "group" else network
+
+
 def with_group_norm(network: nn.Module) -> nn.Module:
     """The network with a GroupNorm in place of each BatchNorm, whose scales and offsets it takes over."""
     for module in list(network.modules()):

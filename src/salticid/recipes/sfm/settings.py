@@ -24,7 +24,8 @@ class Networks:
     normalise: bool = True
     """Take (x − 0.45)/0.225 of the pictures, as Monodepth2; AF-SfMLearner does not."""
     norm: Norm = "batch"
-    """`batch`; `frozen` statistics; or `group`, the same on any number of GPUs."""
+    """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. All but `batch` learn the same on any number of
+    GPUs."""
     pose: PoseKind = "pair"
     """`pair`: an encoder of two frames; `shared`: the depth encoder's maps of each; `cost_volume`: correlations of two
     frames' features over a window, which finds the direction of motion long before the others do."""

@@ -15,3 +15,9 @@ class CheckpointError(UserError):
 
 class UnreadableSample(UserError):
     """A training sample that cannot be read; the loader replaces it by another and records its id."""
+
+
+def require(key: str, value: object, met: bool, expected: str) -> None:
+    """Refuse a value of the configuration unless it is as `expected`, which `met` says."""
+    if not met:
+        raise ConfigError(f"{key} is {value}; expected {expected}")

@@ -78,6 +78,16 @@ def test_intrinsics_belong_to_the_input(recipe):
     torch.testing.assert_close(z, recipe.model.to_depth(recipe.model.disparities(told.shown(picture))[0])[0, 0])
 
 
+def test_a_fisheye_of_training_keeps_its_zeros():
+    """k2 to k4 of Kannala–Brandt are often 0."""
+    made = SfmRecipe(networks=Networks(norm="group", pose="cost_volume")).eval()
+    made.size.copy_(torch.tensor(SIZE))
+    own = torch.tensor([20.0, 20.0, 23.5, 19.5, -0.02, 0.0, 0.0, 0.0])
+    made.lens[: len(own)] = own
+    picture = torch.zeros(3, 60, 96, dtype=torch.uint8)
+    torch.testing.assert_close(Predictor(made, None, None).lens(picture), own)
+
+
 def test_refusals(recipe, tmp_path):
     folder = pictures(tmp_path / "in", 1)
     (tmp_path / "bad.png").write_bytes(b"no picture")
@@ -87,6 +97,7 @@ def test_refusals(recipe, tmp_path):
         ([folder / "000.png"], tmp_path / "x.png", {}, "expected the name of a folder"),
         ([folder / "000.png"], tmp_path / "out", {"size": (16, 64)}, "more than 32"),
         ([folder / "000.png"], tmp_path / "out", {"intrinsics": [1.0]}, "intrinsics"),
+        ([folder / "000.png"], tmp_path / "out", {"intrinsics": [0.0, 1, 5, 5]}, "expected a positive focal length"),
         ([folder / "000.png"], tmp_path / "out", {"every": 0}, "--every is 0"),
     ):
         with pytest.raises(UserError, match=message):

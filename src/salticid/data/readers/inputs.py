@@ -6,7 +6,7 @@ from pathlib import Path
 
 from salticid.data.readers.pictures import is_picture
 from salticid.data.readers.video import is_video
-from salticid.errors import UserError
+from salticid.errors import UnreadableSample, UserError
 
 log = logging.getLogger(__name__)
 
@@ -39,3 +39,16 @@ def pictures_of(folder: Path) -> list[Path]:
     if not pictures:
         raise UserError(f"{folder}: has no pictures")
     return pictures
+
+
+def report_unreadable(unreadable: Sequence[UnreadableSample], count: int) -> None:
+    """Log how many of `count` inputs were skipped.
+
+    Raises:
+        UserError: all of them.
+    """
+    if len(unreadable) == count:
+        rest = f" (and {count - 1} more)" if count > 1 else ""
+        raise UserError(f"nothing could be read: {unreadable[0]}{rest}" if rest else str(unreadable[0]))
+    if unreadable:
+        log.warning("%d of %d inputs could not be read and were skipped", len(unreadable), count)

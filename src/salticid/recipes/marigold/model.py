@@ -97,15 +97,15 @@ class MarigoldModel(nn.Module):
     def encode(self, pictures: Tensor) -> Tensor:
         """The posterior's mean, scaled: nothing is drawn."""
         vae = self.vae.network
-        chunks = pictures.split(self._at_a_time(pictures.shape, pictures.device))
+        chunks = pictures.split(self._at_a_time(pictures, 1))
         means = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in chunks]).float() * self.scale
         return means.contiguous()  # sums over other strides round otherwise than sums over latents from a file
 
-    def _at_a_time(self, pictures: torch.Size, device: torch.device) -> int:
-        """How many of pictures (B, 3, H, W) go through the VAE together."""
-        if self.vae_batch or device.type != "cpu":
-            return self.vae_batch or pictures[0]
-        return max(CACHED_PIXELS // (pictures[2] * pictures[3]), 1)
+    def _at_a_time(self, maps: Tensor, factor: int) -> int:
+        """How many of maps (B, C, h, w), each cell of which stands for factor² pixels, go through the VAE together."""
+        if self.vae_batch or maps.device.type != "cpu":
+            return self.vae_batch or len(maps)
+        return max(CACHED_PIXELS // (maps.shape[-2] * maps.shape[-1] * factor**2), 1)
 
     def encode_depth(self, coded: Tensor) -> Tensor:
         """Of coded depth (B, 1, H, W), as a grey picture."""
@@ -114,8 +114,7 @@ class MarigoldModel(nn.Module):
     def decode(self, latents: Tensor) -> Tensor:
         """Coded depth: the mean of the decoded channels, not clipped. Gradients flow through."""
         vae = self.vae.network
-        height, width = (side * self.factor for side in latents.shape[-2:])
-        chunks = latents.split(self._at_a_time(torch.Size([len(latents), 3, height, width]), latents.device))
+        chunks = latents.split(self._at_a_time(latents, self.factor))
         pictures = torch.cat([vae.decode(chunk / self.scale).sample for chunk in chunks])
         return pictures.float().mean(dim=1, keepdim=True)
 

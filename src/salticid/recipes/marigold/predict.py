@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from salticid.data.readers.inputs import find_inputs
+from salticid.data.readers.inputs import find_inputs, report_unreadable
 from salticid.data.readers.pictures import read_picture
 from salticid.data.readers.video import Video, is_video
 from salticid.errors import UnreadableSample, UserError
@@ -57,7 +57,7 @@ def predict_depth(
         except UnreadableSample as error:
             unreadable.append(error)
             log.warning("skipped: %s", error)
-    _report(unreadable, len(files))
+    report_unreadable(unreadable, len(files))
     return written
 
 
@@ -79,11 +79,3 @@ def _check(chosen: Sequence[Output], ensemble: int, intrinsics: Intrinsics | Non
         raise UserError("points (ply) need the camera; expected --intrinsics [fx,fy,cx,cy], in pixels of the input")
     if intrinsics is not None and not (intrinsics[0] > 0 and intrinsics[1] > 0):
         raise UserError(f"--intrinsics is {list(intrinsics)}; expected focal lengths above 0")
-
-
-def _report(unreadable: list[UnreadableSample], count: int) -> None:
-    if len(unreadable) == count:
-        rest = f" (and {count - 1} more)" if count > 1 else ""
-        raise UserError(f"nothing could be read: {unreadable[0]}{rest}" if rest else str(unreadable[0]))
-    if unreadable:
-        log.warning("%d of %d inputs could not be read and were skipped", len(unreadable), count)

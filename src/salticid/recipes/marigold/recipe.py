@@ -9,7 +9,7 @@ from torch import Tensor
 
 from salticid.data.source import Batch, Data, Source, first_readable
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
-from salticid.errors import ConfigError
+from salticid.errors import ConfigError, require
 from salticid.evaluate.colour import coloured
 from salticid.evaluate.pictures import tile, to_bytes
 from salticid.export.diffusers import Half, MarigoldSettings, export_marigold
@@ -20,8 +20,8 @@ from salticid.recipes.marigold.model import MarigoldModel
 from salticid.recipes.marigold.objective import DepthObjective, LatentObjective
 from salticid.recipes.marigold.predict import predict_depth
 from salticid.recipes.marigold.results import Intrinsics, Output
-from salticid.recipes.marigold.score import baselines, mean_map, score
-from salticid.recipes.marigold.settings import Lora, Noise, OneStep, Protocol, Sampler, Spacing, TargetName, require
+from salticid.recipes.marigold.score import baselines, mean_coded, score
+from salticid.recipes.marigold.settings import Lora, Noise, OneStep, Protocol, Sampler, Spacing, TargetName
 
 MAP = 64
 """Height and width of the mean depth map that is kept as a baseline."""
@@ -119,7 +119,7 @@ class MarigoldRecipe(Recipe):
         if fresh:
             self.model.load_pretrained()
             if self.training_source is not None:
-                self.mean_map.copy_(mean_map(self.training_source, self.coding, MAP))
+                self.mean_map.copy_(mean_coded(self.training_source, self.coding, MAP))
 
     def _check_size(self, source: Source) -> None:
         """Of training pictures alone: those that are judged are padded."""

@@ -4,15 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salticid.data.source import Batch, Source
-from salticid.errors import UnreadableSample
+from salticid.data.source import Batch, Sample, Source
 from salticid.evaluate.alignment import Alignment
 from salticid.evaluate.depth import depth_metrics
+from salticid.recipes.baselines import mean_map
 from salticid.recipes.marigold.coding import DepthCoding
 from salticid.recipes.marigold.settings import Protocol
-
-SAMPLES = 256
-"""Of the training data, that the mean depth map is made of."""
 
 
 def score(made: dict[str, Tensor], batch: Batch, coding: DepthCoding, protocol: Protocol) -> dict[str, Tensor]:
@@ -38,19 +35,11 @@ def baselines(mean: Tensor, size: torch.Size, coding: DepthCoding) -> dict[str, 
     return {"mean-map": coding.decode(resized)} | constant
 
 
-def mean_map(source: Source, coding: DepthCoding, size: int) -> Tensor:
-    """The mean of coded depth maps (1, 1, size, size) over samples spread over a source, where they are valid; 0 where
-    none is."""
-    total = torch.zeros(1, 1, size, size)
-    weight = torch.zeros(1, 1, size, size)
-    count = min(SAMPLES, len(source))
-    for i in range(count):
-        try:
-            sample = source.sample(i * len(source) // count, None)
-        except UnreadableSample:
-            continue
+def mean_coded(source: Source, coding: DepthCoding, size: int) -> Tensor:
+    """The mean of coded depth maps (1, 1, size, size), where they are valid; 0 where none is."""
+
+    def coded(sample: Sample) -> tuple[Tensor, Tensor]:
         valid = sample["valid"][None]
-        coded = coding(sample["depth"][None], valid).where(valid, 0.0)
-        total += F.interpolate(coded, (size, size), mode="area")
-        weight += F.interpolate(valid.float(), (size, size), mode="area")
-    return total / weight.clamp_min(1e-6)
+        return coding(sample["depth"][None], valid), valid
+
+    return mean_map(source, size, coded)[0]

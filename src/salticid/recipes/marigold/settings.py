@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from salticid.diffusion.target import X0, Epsilon, Target, V
-from salticid.errors import ConfigError
+from salticid.errors import require
 from salticid.evaluate.alignment import Method
 from salticid.evaluate.consensus import Ransac
 
@@ -90,9 +90,3 @@ class Protocol:
         pixels = self.max_resolution
         require("recipe.protocol.max_resolution", pixels, pixels is None or pixels >= 1, "a number of pixels, or null")
         require("recipe.protocol.alignments", list(self.alignments), len(self.alignments) > 0, "at least one")
-
-
-def require(key: str, value: object, met: bool, expected: str) -> None:
-    """Refuse a value of the configuration."""
-    if not met:
-        raise ConfigError(f"{key} is {value}; expected {expected}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from salticid.data.source import Batch, Data, first_readable
 from salticid.diffusion.noise import keyed_normal
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
-from salticid.errors import ConfigError
+from salticid.errors import ConfigError, require
 from salticid.evaluate.image import eight_bit
 from salticid.evaluate.pictures import fit, tile, to_bytes
 from salticid.geometry.rig import Rig
@@ -41,7 +41,6 @@ from salticid.recipes.panorama.settings import (
     check_sizes,
     distances,
     positive,
-    require,
 )
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from salticid.errors import ConfigError
+from salticid.errors import require
 
 EncoderName = Literal["small", "f8c4", "f16c4", "f32c4"]
 DecoderName = Literal["small", "S", "B", "M", "L", "XL", "H"]
@@ -125,12 +125,6 @@ def check_sizes(
 def shrinks_by(encoder: EncoderName) -> int:
     """By how much an encoder shrinks: 8 of `small` and `f8c4`."""
     return 8 if encoder == "small" else int(encoder[1:].partition("c")[0])
-
-
-def require(key: str, value: object, met: bool, expected: str) -> None:
-    """Refuse a value of the configuration."""
-    if not met:
-        raise ConfigError(f"{key} is {value}; expected {expected}")
 
 
 def positive(*values: float) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.data.source import Batch
@@ -99,8 +100,7 @@ class RefinedFlowObjective:
         errors = Target(refined)(moved.flatten(0, 1))  # (B·K, S, H, W)
         matched = masked_mean(errors, found.visible).mean()
         smooth = [
-            smoothness.edge_aware(flow, torch.nn.functional.interpolate(target, flow.shape[-2:], mode="area")).mean()
-            for flow in maps
+            smoothness.edge_aware(flow, F.interpolate(target, flow.shape[-2:], mode="area")).mean() for flow in maps
         ]
         return weighted({"flow": matched, "flow_smoothness": _halved(smooth)}, self.weights)
 

@@ -62,7 +62,7 @@ def export_motion(model: MotionModel, size: tuple[int, ...], output: Path, *, on
     with whole_folder(output) as folder:
         files = []
         for name, network, channels in _networks(model):
-            # Two different numbers of samples, so that neither is taken for a constant.
+            # Two samples, since a batch of one would be taken for a constant; ONNX is checked with one.
             images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
             batch = torch.export.Dim("batch", min=1, max=1024)
             program = torch.export.export(network.eval(), (images,), dynamic_shapes=({0: batch},))

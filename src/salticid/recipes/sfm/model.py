@@ -89,9 +89,9 @@ class MotionModel(nn.Module):
             ConfigError: they cannot be loaded.
         """
         s = self.settings
-        for encoder in (
-            [module for module in self.modules() if isinstance(module, FrameEncoder)] if s.pretrained else []
-        ):
+        if not s.pretrained:
+            return
+        for encoder in [module for module in self.modules() if isinstance(module, FrameEncoder)]:
             args = (encoder.name, encoder.images, s.pretrained, s.normalise, s.norm)
             encoder.load_state_dict(FrameEncoder(*args, key="recipe.networks").state_dict())
 

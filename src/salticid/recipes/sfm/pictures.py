@@ -30,14 +30,14 @@ class Reconstruction(NamedTuple):
     """(B, 2, H, W), to the first source, pixels."""
 
 
-def reconstructed(model: MotionModel, frames: Frames, batch: Batch) -> Reconstruction:
-    """By depth and motion; by optical flow, where there is nothing else."""
-    if model.depth is None:
+def reconstructed(model: MotionModel, frames: Frames, batch: Batch, maps: list[Tensor] | None) -> Reconstruction:
+    """By depth and motion; by optical flow, where there are no disparities `maps`."""
+    if maps is None:
         flow = model.flows(frames)[0]
         images = moved_by_flow(frames.sources.flatten(0, 1), flow[:, None])[:, 0].unflatten(0, frames.sources.shape[:2])
         flow = flow.unflatten(0, frames.sources.shape[:2])
     else:
-        depth = model.to_depth(model.disparities(frames.seen[:, 0])[0])
+        depth = model.to_depth(maps[0])
         motions = model.motions(frames, batch.get("stereo_pose"))
         made = synthesise(frames.sources, depth, motions, model.range.measure)
         images, flow = made.images[:, 0], displacement(made.pixels[:, 0])
@@ -54,10 +54,10 @@ def displacement(pixels: Tensor) -> Tensor:
 
 def preview(model: MotionModel, frames: Frames, batch: Batch) -> Tensor:
     """A row a sample; see `legend`."""
-    made = reconstructed(model, frames, batch)
+    maps = None if model.depth is None else model.disparities(frames.seen[:, 0])
+    made = reconstructed(model, frames, batch, maps)
     columns = [_bytes(frames.target)]
-    if model.depth is not None:
-        maps = model.disparities(frames.seen[:, 0])
+    if maps is not None:
         columns += [_disparity(level, frames.size) for level in (maps[0], maps[3])]
         if "depth" in batch:
             truth = F.interpolate(batch["depth"], frames.size, mode="nearest")

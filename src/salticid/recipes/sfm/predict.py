@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salticid.data.motion import lens_of
-from salticid.data.readers.inputs import find_inputs
+from salticid.data.motion import lens_of, lens_parameters
+from salticid.data.readers.inputs import find_inputs, report_unreadable
+from salticid.data.readers.motion.film import check_lens
 from salticid.data.readers.pictures import is_picture, read_picture
 from salticid.data.readers.video import Video, is_video
 from salticid.errors import UnreadableSample, UserError
@@ -70,10 +71,12 @@ class Predictor:
         self.size = size or (int(recipe.size[0]), int(recipe.size[1]))
         if not all(self.size):
             raise UserError("--size: the run has seen no data to take it from; expected height and width")
-        self.own = recipe.lens[recipe.lens != 0].tolist(), (int(recipe.size[0]), int(recipe.size[1]))
+        self.own = recipe.lens[recipe.lens.isfinite()].tolist(), (int(recipe.size[0]), int(recipe.size[1]))
         self.intrinsics = intrinsics
+        if intrinsics is None and not self.own[0]:
+            raise UserError("--intrinsics: the run has seen no data to take them from; expected those of the camera")
         if intrinsics is not None:
-            lens_of(list(intrinsics), *self.size)  # refuses what is no camera
+            lens_of(list(intrinsics), *self.size)  # refuses a number of parameters that no camera has
 
     @torch.no_grad()
     def __call__(self, picture: Tensor) -> Seen:
@@ -102,8 +105,9 @@ class Predictor:
     def lens(self, picture: Tensor) -> Tensor:
         """Intrinsics (P,) at the size at which pictures are looked at."""
         values, size = (self.intrinsics, picture.shape[-2:]) if self.intrinsics is not None else self.own
-        lens = lens_of(list(values), int(size[0]), int(size[1])).resized(*self.size)
-        return torch.tensor([float(v) for n, v in lens.parameters.items() if n != "max_angle"], device=self.device)
+        lens = lens_of(list(values), int(size[0]), int(size[1]))
+        check_lens(lens, "--intrinsics")
+        return lens_parameters(lens.resized(*self.size)).to(self.device)
 
 
 def predict_motion(
@@ -127,7 +131,8 @@ def predict_motion(
     unreadable: list[UnreadableSample] = []
     films = [path for path in inputs if path.is_dir() or is_video(path)]
     pictures = [path for path in inputs if path not in films]
-    for path in [*(find_inputs(pictures, output) if pictures else []), *films]:
+    files = [*(find_inputs(pictures, output) if pictures else []), *films]
+    for path in files:
         try:
             written += (
                 save_film(predictor, path, output, outputs, every)
@@ -137,8 +142,7 @@ def predict_motion(
         except UnreadableSample as error:
             unreadable.append(error)
             log.warning("skipped: %s", error)
-    if not written:
-        raise UserError(f"nothing could be read: {unreadable[0]}" if unreadable else "nothing to predict")
+    report_unreadable(unreadable, len(files))
     return written
 
 

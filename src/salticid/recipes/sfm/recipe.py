@@ -10,7 +10,7 @@ from torch import Tensor
 from salticid.data.motion import LENSES
 from salticid.data.source import Batch, Data, Source, first_readable
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
-from salticid.errors import ConfigError
+from salticid.errors import ConfigError, require
 from salticid.recipes.sfm import pictures
 from salticid.recipes.sfm.appearance import AppearanceObjective, FlowObjective, RefinedFlowObjective
 from salticid.recipes.sfm.exporting import export_motion
@@ -27,7 +27,7 @@ from salticid.recipes.sfm.score import (
     motion_records,
     trajectory_metrics,
 )
-from salticid.recipes.sfm.settings import DepthRange, Networks, Photometric, Protocol, Stage, Weights, require
+from salticid.recipes.sfm.settings import DepthRange, Networks, Photometric, Protocol, Stage, Weights
 from salticid.recipes.sfm.synthesis import synthesise
 from salticid.recipes.sfm.teacher import Teacher
 
@@ -87,8 +87,8 @@ class SfmRecipe(Recipe):
         self.flow = FlowObjective(weights) if stage == "flow" else RefinedFlowObjective(weights)
         self.register_buffer("mean_disparity", torch.ones(1, 1, MAP, MAP))
         """Of training: what can be known of a picture's depth without looking at it."""
-        self.register_buffer("lens", torch.zeros(8))
-        """Of training: intrinsics (padded with zeros) where prediction is told none."""
+        self.register_buffer("lens", torch.full((max(LENSES),), torch.nan))
+        """Of training, for prediction where it is told none: intrinsics, then NaN."""
         self.register_buffer("size", torch.zeros(2, dtype=torch.int64))
         """Of training: height and width."""
         self.training_source: Source | None = None
@@ -131,8 +131,9 @@ class SfmRecipe(Recipe):
         if self.initial is not None:
             load_published(self.model, self.initial, frozen_flow=self.stage == "appearance")
         if self.training_source is not None:
-            self.mean_disparity.copy_(mean_disparity(self.training_source, MAP))
             sample = first_readable(self.training_source)
+            if "depth" in sample:
+                self.mean_disparity.copy_(mean_disparity(self.training_source, MAP))
             self.size.copy_(torch.tensor(sample["frames"].shape[-2:]))
             self.lens[: len(sample["intrinsics"])] = sample["intrinsics"]
 
@@ -150,17 +151,19 @@ class SfmRecipe(Recipe):
 
     def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         frames, model, records = self.frames(batch), self.model, {}
-        if model.depth is not None:
-            depth = model.to_depth(model.disparities(frames.seen[:, 0])[0])
+        maps = None if model.depth is None else model.disparities(frames.seen[:, 0])
+        if maps is not None:
+            depth = model.to_depth(maps[0])
             if "depth" in batch:
                 records |= depth_records({"model": depth} | self.baselines(frames.size), batch, self.protocol)
-            if frames.offsets:
+            if frames.offsets and ("poses" in batch or "flow" in batch):
                 records |= self.motion_records(frames, depth, batch)
         if model.flow is not None and "flow" in batch:
             flow = model.flows(frames)[0].unflatten(0, (len(frames.seen), -1))
             records |= flow_records("flow", flow, batch)
         if not records and frames.offsets:  # bare video: how well the target is put together from its neighbours
-            records["photometric/model"] = self.reconstruction(frames, batch)
+            made = pictures.reconstructed(model, frames, batch, maps)
+            records["photometric/model"] = made.error.mean(dim=(1, 2, 3))
         return records
 
     def motion_records(self, frames: Frames, depth: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -173,11 +176,6 @@ class SfmRecipe(Recipe):
             rigid = synthesise(frames.sources, depth[:, 0, None], motions, self.model.range.measure).pixels[:, 0]
             records |= flow_records("rigid", pictures.displacement(rigid), batch)
         return records
-
-    def reconstruction(self, frames: Frames, batch: Batch) -> Tensor:
-        """Photometric loss (B,) of the target from its best neighbour at each pixel."""
-        made = pictures.reconstructed(self.model, frames, batch)
-        return made.error.mean(dim=(1, 2, 3))
 
     def baselines(self, size: tuple[int, int]) -> dict[str, Tensor]:
         """The mean map of training, and one depth everywhere: (1, 1, H, W) each, up to scale."""

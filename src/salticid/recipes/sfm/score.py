@@ -1,24 +1,21 @@
 """How good depth, motion and flow are, beside what can be known without looking."""
 
-import math
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salticid.data.source import Batch, Source
-from salticid.errors import UnreadableSample
+from salticid.data.source import Batch, Sample, Source
 from salticid.evaluate import trajectory
 from salticid.evaluate.alignment import Alignment
 from salticid.evaluate.depth import depth_metrics
 from salticid.evaluate.flow import flow_metrics
 from salticid.evaluate.trajectory import direction_errors, rotation_errors
 from salticid.geometry import se3
+from salticid.recipes.baselines import mean_map
 from salticid.recipes.sfm.settings import Protocol
 
-SAMPLES = 256
-"""Of the training data, that the mean depth map is made of."""
 SNIPPET = 5
 """Frames."""
 
@@ -101,22 +98,13 @@ def _matrices(rows: Tensor) -> Tensor:
 
 
 def mean_disparity(source: Source, size: int) -> Tensor:
-    """Mean of 1/depth over its median (1, 1, size, size), of samples spread over a source, where depth is valid; ones
-    where it never is: what is known of a picture's depth, up to scale, without looking at it."""
-    total, weight = torch.zeros(1, 1, size, size), torch.zeros(1, 1, size, size)
-    count = min(SAMPLES, len(source))
-    for i in range(count):
-        try:
-            sample = source.sample(i * len(source) // count, None)
-        except UnreadableSample:
-            continue
-        if "depth" not in sample:
-            return torch.ones_like(total)
-        valid = sample["valid"][None]
-        disparity = (1 / sample["depth"][None]).where(valid, 0.0)
-        middle = disparity[valid].median()
-        if not math.isfinite(float(middle)):
-            continue
-        total += F.interpolate(disparity / middle, (size, size), mode="area")
-        weight += F.interpolate(valid.float(), (size, size), mode="area")
-    return torch.where(weight > 0, total / weight.clamp(min=1e-6), 1.0)
+    """Mean of 1/depth over its median (1, 1, size, size), where depth is valid; 1 where it never is: what is known of a
+    picture's depth, up to scale, without looking at it."""
+
+    def relative(sample: Sample) -> tuple[Tensor, Tensor]:
+        depth, valid = sample["depth"][None], sample["valid"][None]
+        disparity = 1 / depth.where(valid, 1.0)
+        return (disparity / disparity[valid].median() if valid.any() else disparity), valid
+
+    mean, seen = mean_map(source, size, relative)
+    return mean.where(seen, 1.0)

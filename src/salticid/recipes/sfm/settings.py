@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from salticid.errors import ConfigError
+from salticid.errors import require
 from salticid.nets.motion.encoder import Norm
 
 Stage = Literal["depth", "flow", "appearance", "alternating"]
@@ -118,9 +118,3 @@ class Protocol:
 
     def __post_init__(self) -> None:
         require("recipe.protocol.factor", self.factor, self.factor > 0, "a number above 0")
-
-
-def require(key: str, value: object, met: bool, expected: str) -> None:
-    """Refuse a value of the configuration."""
-    if not met:
-        raise ConfigError(f"{key} is {value}; expected {expected}")

@@ -55,6 +55,11 @@ def projected_lens(projection: Float[np.ndarray, "3 4"], size: tuple[int, int], 
     return lens
 
 
+def distance(left: Float[np.ndarray, "3 4"], right: Float[np.ndarray, "3 4"]) -> float:
+    """From the left camera to the right one, m, of their projections."""
+    return float(left[0, 3] / left[0, 0] - right[0, 3] / right[0, 0])
+
+
 def laser_depth(
     scan: Path, to_pixels: Float[np.ndarray, "3 4"], shape: tuple[int, int], *, forward: bool
 ) -> Float32[np.ndarray, "h w"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from salticid.data.readers.depth.files import Files
 from salticid.data.readers.motion.driving import ORIGINAL, ORIGINAL_BASELINE, Driving, aside
 from salticid.data.readers.motion.film import Film, Target, numbered
-from salticid.data.readers.motion.kitti_calibration import matrix, projected_lens, read_calibration
+from salticid.data.readers.motion.kitti_calibration import distance, matrix, projected_lens, read_calibration
 from salticid.data.readers.motion.listed import PICTURE
 from salticid.data.readers.motion.tables import read_poses
 from salticid.geometry import se3
@@ -67,7 +67,7 @@ class KittiOdometry(Driving):
         values = read_calibration(path)
         own, left, right = (matrix(values, f"P{c}", (3, 4), path) for c in (camera, first, first + 1))
         size = self.read_frame(frame).shape  # the calibration does not say it
-        return projected_lens(own, size, path), float(left[0, 3] / left[0, 0] - right[0, 3] / right[0, 0])
+        return projected_lens(own, size, path), distance(left, right)
 
     def _poses(self, name: str, camera: int) -> dict[int, Tensor]:
         """Camera to world: the file holds those of camera 0, which looks the same way."""

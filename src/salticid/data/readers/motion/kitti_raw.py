@@ -14,6 +14,7 @@ from salticid.data.readers.depth.kitti import REGIONS
 from salticid.data.readers.motion.driving import ORIGINAL, ORIGINAL_BASELINE, Driving, aside
 from salticid.data.readers.motion.film import Film, numbered
 from salticid.data.readers.motion.kitti_calibration import (
+    distance,
     laser_depth,
     matrix,
     projected_lens,
@@ -76,7 +77,7 @@ class KittiRaw(Driving):
         width, height = matrix(values, f"S_rect_0{CAMERAS[side]}", (1, 2), path)[0]
         own = left if side == "l" else right
         lens = projected_lens(own, (int(height), int(width)), path)
-        return lens, float(left[0, 3] / left[0, 0] - right[0, 3] / right[0, 0])
+        return lens, distance(left, right)
 
     def _depths(self, files: Files, folder: str, side: str) -> Mapping[int, str]:
         if self.depth == "none":

@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.geometry import se3
-from salticid.geometry.cameras import Pinhole, pixel_grid
-from salticid.geometry.warp import reproject, sample
+from salticid.geometry.cameras import pixel_grid
 from salticid.losses.photometric import NOISE, Target, minimum_reprojection
 from salticid.losses.smoothness import disparity_smoothness
+from salticid.recipes.sfm.model import Motions
+from salticid.recipes.sfm.synthesis import synthesise
 
 SCALES = 4
 NEAR, FAR = 0.1, 100.0
@@ -83,13 +84,18 @@ def intrinsics(height: int, width: int) -> tuple[float, float, float, float]:
     return 0.58 * width, 1.92 * height, (width - 1) / 2, (height - 1) / 2
 
 
-def straightforward_warp(source: Tensor, depth: Tensor, pose: Tensor) -> Tensor:
-    batch, _, height, width = source.shape
+def matrices(batch: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of the camera, (B, 3, 3), and its inverse."""
     fx, fy, cx, cy = intrinsics(height, width)
-    k = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], device=source.device).expand(batch, 3, 3)
+    k = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    return k.to(device).expand(batch, 3, 3), torch.linalg.inv(k).to(device).expand(batch, 3, 3)
+
+
+def straightforward_warp(source: Tensor, depth: Tensor, pose: Tensor, k: Tensor, inverse: Tensor) -> Tensor:
+    batch, _, height, width = source.shape
     grid = pixel_grid(height, width, source.device).reshape(-1, 2).T
     pixels = torch.cat((grid, torch.ones_like(grid[:1])))
-    points = depth.flatten(2) * (torch.linalg.inv(k) @ pixels)
+    points = depth.flatten(2) * (inverse @ pixels)
     seen = (k @ pose[:, :3]) @ torch.cat((points, torch.ones_like(points[:, :1])), dim=1)
     where = (seen[:, :2] / (seen[:, 2:] + 1e-7)).reshape(batch, 2, height, width).permute(0, 2, 3, 1)
     where = 2 * where / torch.tensor([width - 1, height - 1], device=source.device) - 1
@@ -130,26 +136,19 @@ def straightforward_terms(step: Step, warped: list[list[Tensor]]) -> Tensor:
 
 
 def straightforward_warps(step: Step) -> list[list[Tensor]]:
-    warps = []
+    warps, camera = [], matrices(len(step.sources), *step.size, step.sources.device)
     for scale in range(SCALES):
         depth, poses = step.depth(scale), step.poses()
-        warps.append([straightforward_warp(step.sources[:, k], depth, poses[:, k]) for k in range(2)])
+        warps.append([straightforward_warp(step.sources[:, k], depth, poses[:, k], *camera) for k in range(2)])
     return warps
 
 
 def our_warps(step: Step) -> Tensor:
     """(B, S, 2, 3, H, W)."""
-    batch, (height, width) = len(step.sources), step.size
-    camera = Pinhole(height, width, *intrinsics(height, width))
+    height, width = step.size
+    lens = torch.tensor(intrinsics(height, width), device=step.sources.device).expand(len(step.sources), 4)
     depth = torch.cat([step.depth(scale) for scale in range(SCALES)], dim=1)
-    poses, warped = step.poses(), []
-    for k in range(2):
-        motion = poses[:, k].repeat_interleave(SCALES, dim=0)
-        pixels = reproject(depth.flatten(0, 1)[:, None], camera, motion, camera, measure="depth").pixels
-        # Map under map, so that the source is read as it is, not copied for each of them.
-        image = sample(step.sources[:, k], pixels.reshape(batch, SCALES * height, width, 2))
-        warped.append(image.unflatten(2, (SCALES, height)).transpose(1, 2))
-    return torch.stack(warped, dim=2)
+    return synthesise(step.sources, depth, Motions(step.poses(), lens), "depth").images
 
 
 def our_terms(step: Step, warped: Tensor) -> Tensor:

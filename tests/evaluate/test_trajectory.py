@@ -19,8 +19,8 @@ from salticid.evaluate.trajectory import (
     steps_of,
 )
 from salticid.evaluate.trajectory_alignment import align
-from salticid.evaluate.trajectory_files import read_kitti
 from salticid.geometry import se3
+from salticid.geometry.trajectory_files import read_kitti
 
 
 def drive(count: int, seed: int = 0, step: float = 1.0) -> torch.Tensor:

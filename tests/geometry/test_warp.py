@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from salticid.geometry import se3
-from salticid.geometry.cameras import UCM, Equirectangular, Pinhole, pixel_grid
-from salticid.geometry.warp import reproject, resample, rotate_panorama, sample, shrink
+from salticid.geometry.cameras import UCM, DoubleSphere, Equirectangular, KannalaBrandt, Lens, Pinhole, pixel_grid
+from salticid.geometry.warp import reproject, reproject_maps, resample, rotate_panorama, sample, shrink
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -189,6 +189,77 @@ def test_reprojection_has_right_gradients() -> None:
         return out.pixels, out.distance_b
 
     assert torch.autograd.gradcheck(run, (distance, motion))
+
+
+LENSES = {
+    Pinhole: (),
+    UCM: (0.9,),
+    DoubleSphere: (-0.2, 0.6),
+    KannalaBrandt: (0.05, -0.01, 0.002, -0.001),
+}
+
+
+def learnt_lens(model: type[Lens], values: Tensor) -> Lens:
+    """The lens of each of a batch of parameters (b, P)."""
+    return model(6, 8, *values.unbind(-1))
+
+
+def plainly(distance: Tensor, a: Lens, motion: Tensor, b: Lens, measure: str) -> tuple[Tensor, Tensor, Tensor]:
+    """`reproject` of one map by going through points: pixels, valid and distance."""
+    rays, seen = a.rays(dtype=distance.dtype)
+    points = rays * (distance / rays[..., 2] if measure == "depth" else distance)[..., None]
+    there = se3.transform(motion, points)
+    pixels, valid = b.project(there)
+    far = there[..., 2] if measure == "depth" else torch.linalg.vector_norm(there, dim=-1)
+    return pixels, valid & seen & (distance > 0), far
+
+
+@pytest.mark.parametrize("measure", ["distance", "depth"])
+@pytest.mark.parametrize("model", LENSES)
+def test_several_maps_and_motions_are_as_each_alone(model: type[Lens], measure: str) -> None:
+    """For every lens: values, and gradients by distances, motions and intrinsics."""
+    draw = torch.Generator().manual_seed(1)
+    values = torch.tensor([[5.0, 5.5, 3.5, 2.5, *LENSES[model]], [6.0, 5.0, 3.0, 3.0, *LENSES[model]]])
+    values = values.double().requires_grad_()
+    distances = (1 + torch.rand(2, 3, 6, 8, generator=draw, dtype=torch.float64)).requires_grad_()
+    twists = (0.1 * torch.randn(2, 2, 6, generator=draw, dtype=torch.float64)).requires_grad_()
+    leaves = (distances, twists, values)
+    motions = se3.pose(se3.axis_angle_to_matrix(twists[..., :3]), twists[..., 3:])
+    lens = learnt_lens(model, values)
+    found = reproject_maps(distances, lens, motions, lens, measure=measure)
+    assert found.pixels.shape == (2, 2, 3, 6, 8, 2)
+    each = [[plainly(distances[:, s], lens, motions[:, k], lens, measure) for s in range(3)] for k in range(2)]
+    pixels, valid, far = (
+        torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+        for rows in zip(*(zip(*row, strict=True) for row in each), strict=True)
+    )
+    assert found.valid.equal(valid)
+    assert found.valid.float().mean() > 0.5
+    torch.testing.assert_close(found.pixels[valid], pixels[valid], atol=1e-9, rtol=0)
+    torch.testing.assert_close(found.distance_b[valid], far[valid], atol=1e-12, rtol=0)
+    weights = torch.randn(pixels.shape, generator=draw, dtype=torch.float64) * valid[..., None]
+    pairs = ((found.pixels, found.distance_b), (pixels, far))
+    sums = [(weights * p).sum() + (weights[..., 0] * d).sum() for p, d in pairs]
+    for ours, theirs in zip(*(torch.autograd.grad(total, leaves, retain_graph=True) for total in sums), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+        assert ours.abs().max() > 0
+
+    lens = learnt_lens(model, values.float())
+    single = reproject_maps(distances.float(), lens, motions.float(), lens, measure=measure)
+    assert single.pixels.dtype == torch.float32
+    both = single.valid & valid
+    assert (single.pixels - pixels).abs()[both].max() < 2e-5
+
+
+def test_a_point_in_the_other_camera_has_finite_gradients() -> None:
+    camera = UCM.centred(3, 3, 2.0, xi=0.9)
+    distance = torch.full((1, 1, 3, 3), 2.0, requires_grad=True)
+    onto = torch.tensor([[0.0, 0.0, -2.0]], requires_grad=True)
+    found = reproject(distance, camera, se3.pose(torch.eye(3)[None], onto), camera)
+    assert not bool(found.valid[0, 0, 1, 1])
+    (found.pixels.sum() + found.distance_b.sum()).backward()
+    assert bool(distance.grad.isfinite().all())
+    assert bool(onto.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("size", [(6, 8), (4, 4), (5, 7), (11, 9)])

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from salticid.errors import UserError
-from salticid.evaluate.trajectory_files import read_kitti, read_tum
 from salticid.evaluate.video_files import VideoWriter
+from salticid.geometry.trajectory_files import read_kitti, read_tum
 from salticid.recipes import SfmRecipe
 from salticid.recipes.sfm.predict import Predictor
 from salticid.recipes.sfm.settings import Networks

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from salticid.errors import UserError
 from salticid.evaluate.colour import Palette, coloured
-from salticid.evaluate.files import written_aside
 from salticid.evaluate.pictures import save_png
+from salticid.files import written_aside
 from salticid.geometry.cameras import Pinhole
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from salticid.errors import UserError
-from salticid.evaluate.files import written_aside
+from salticid.files import written_aside
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,14 +29,15 @@ def sample(
     dtype = torch.float64 if image.dtype == torch.float64 or pixels.dtype == torch.float64 else torch.float32
     image, pixels = image.to(dtype), pixels.to(dtype)
     batch = max(image.shape[0], pixels.shape[0])
-    x, y = pixels.unbind(-1)
+    x, y = pixels.movedim(-1, 0).unbind()
     if wrap:
         margin = 2 if mode == "bicubic" else 1
         x = torch.remainder(x + 0.5, image.shape[-1]) - 0.5 + margin
         y = y + margin
         image = _pad_sphere(image, margin)
     height, width = image.shape[-2:]
-    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
+    # All x before all y: a copy of blocks, where to interleave them takes several times as long.
+    grid = torch.stack((x * (2 / width) + (1 / width - 1), y * (2 / height) + (1 / height - 1))).movedim(0, -1)
     return F.grid_sample(
         image.expand(batch, -1, -1, -1),
         grid.expand(batch, -1, -1, -1),
@@ -66,6 +67,15 @@ class Reprojection(NamedTuple):
     """Of the point from the other camera, in the measure given."""
 
 
+class Reprojections(NamedTuple):
+    """`Reprojection` of s maps into k cameras, which share what can be shared."""
+
+    pixels: "Float[Tensor, 'b k s h w 2']"
+    """The x of all pixels lie side by side in memory, then the y."""
+    valid: "Bool[Tensor, 'b k s h w']"
+    distance_b: "Float[Tensor, 'b k s h w']"
+
+
 def reproject(
     distance: "Float[Tensor, 'b 1 h w']",
     camera_a: Camera,
@@ -75,24 +85,55 @@ def reproject(
     measure: Literal["distance", "depth"] = "distance",
 ) -> Reprojection:
     """Project the points that `camera_a` sees at `distance` (along its rays; or `depth`, along its axis) into
-    `camera_b`, which the rigid motion `a_to_b` leads to. Points may be infinitely far.
+    `camera_b`, which the rigid motion `a_to_b` leads to. Points may be infinitely far."""
+    motions = a_to_b.expand(len(distance), 4, 4)[:, None]
+    found = reproject_maps(distance, camera_a, motions, camera_b, measure=measure)
+    return Reprojection(found.pixels[:, 0, 0], found.valid[:, 0], found.distance_b[:, 0])
 
-    Points are handled in homogeneous form, ray + translation / distance: nothing is lost at infinity.
+
+def reproject_maps(
+    distances: "Float[Tensor, 'b s h w']",
+    camera_a: Camera,
+    a_to_b: "Float[Tensor, 'b k 4 4']",
+    camera_b: Camera,
+    *,
+    measure: Literal["distance", "depth"] = "distance",
+) -> Reprojections:
+    """`reproject` of several maps of distances by several motions. The rays of `camera_a` are computed once, and turned
+    once for each motion.
+
+    Points are handled in homogeneous form, ray + translation / distance: nothing is lost at infinity, and the rotated
+    ray is the same for all maps. Coordinates are kept apart: every operation runs over memory that lies together.
     """
-    distance = distance if distance.dtype == torch.float64 else distance.float()
-    rays, seen = camera_a.rays(distance.device, distance.dtype)
-    if measure == "depth":
-        ahead = rays[..., 2] > 1e-6
-        seen = seen & ahead
-        rays = rays / torch.where(ahead, rays[..., 2], 1.0)[..., None]
-    far = distance[:, 0]
+    far = distances if distances.dtype == torch.float64 else distances.float()
+    rays, seen = _points(camera_a, far, measure)
     seen = seen & (far > 0)
-    far = torch.where(seen, far, 1.0)
-    motion = a_to_b.to(distance.dtype).expand(far.shape[0], 4, 4)
-    direction = rotate(motion, rays.expand(*far.shape, 3)) + motion[:, None, None, :3, 3] / far[..., None]
-    pixels, valid = camera_b.project(direction)
-    length = direction[..., 2] if measure == "depth" else torch.linalg.vector_norm(direction, dim=-1)
-    return Reprojection(pixels, (valid & seen)[:, None], (far * length)[:, None])
+    far = torch.where(seen, far, 1.0)[:, None]
+    inverse = 1 / far
+    motions = a_to_b.to(far.dtype)[..., :3, :, None, None, None]
+    x, y, z = (torch.addcmul(_along(row, rays), row[:, :, 3], inverse) for row in motions.unbind(2))
+    u, v, valid = camera_b.project_xyz(x, y, z)
+    # The root's gradient is infinite at 0, where the point lies in the other camera; the clamped one's is 0.
+    length = z if measure == "depth" else (x * x + y * y + z * z).clamp(min=torch.finfo(z.dtype).tiny).sqrt()
+    return Reprojections(torch.stack((u, v)).movedim(0, -1), valid & seen[:, None], far * length)
+
+
+def _points(camera: Camera, like: Tensor, measure: str) -> tuple[tuple[Tensor, ...], Tensor]:
+    """What the camera sees at `measure` 1: x, y and z, which broadcast against (b, k, s, h, w), and where it sees it,
+    against (b, s, h, w). On the device and of the type of `like`."""
+    *rays, seen = (t.unsqueeze(-3) for t in camera.unproject_uv(*camera.pixel_axes(like.device, like.dtype)))
+    if measure == "depth":
+        ahead = rays[2] > 1e-6
+        seen = seen & ahead
+        depth = torch.where(ahead, rays[2], 1.0)
+        rays = [values / depth for values in rays]
+    return tuple(values.unsqueeze(-3) for values in rays), seen
+
+
+def _along(axis: Tensor, points: tuple[Tensor, ...]) -> Tensor:
+    """Coordinate of points along an axis (b, k, 3 or more, 1, 1, 1)."""
+    x, y, z = points
+    return torch.addcmul(torch.addcmul(axis[:, :, 0] * x, axis[:, :, 1], y), axis[:, :, 2], z)
 
 
 def resample(

@@ -47,7 +47,25 @@ def test_synchronised_statistics_are_batch_statistics_where_there_is_one_process
     plain = FrameEncoder("resnet18")
     shared = FrameEncoder("resnet18", norm="sync")
     shared.load_state_dict(plain.state_dict())
-    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in shared.modules())
+    assert any(isinstance(module, norms.SharedBatchNorm) for module in shared.modules())
     images = torch.rand(2, 3, 64, 64)
+    for ours, theirs in zip(shared(images), plain(images), strict=True):
+        assert torch.equal(ours, theirs)
     for ours, theirs in zip(shared.eval()(images), plain.eval()(images), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_synchronised_norms_keep_activations_and_are_recomputed_unrecorded():
+    plain, shared = network(), norms.converted(network(), "sync")
+    shared.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 3, 5, 7)
+    assert torch.equal(shared(x), plain(x))  # SiLU after the second
+    before = {name: value.clone() for name, value in shared.state_dict().items()}
+    with norms.unrecorded(norms.batch_norms(shared)):
+        shared(x)
+    assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
+    encoder = FrameEncoder("test_resnet", norm="sync")
+    encoder.checkpoint_activations()
+    sum(level.mean() for level in encoder(torch.rand(2, 3, 64, 64))).backward()
+    counts = [norm.num_batches_tracked.item() for norm in norms.batch_norms(encoder)]
+    assert set(counts) == {1}

@@ -1,4 +1,6 @@
-"""Relative pose from a cost volume: how well the features of two frames match under small shifts."""
+"""Relative pose from a cost volume: where the features of one frame are found in the other."""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -7,34 +9,34 @@ from torch import Tensor, nn
 from salticid.nets.blocks import group_norm
 from salticid.nets.motion.decoder import Head
 
-STRIDE = 4
 GROUPS = 8
+SHARPNESS = 20.0
+"""At first, of the matches: what cosines are multiplied by."""
 
 
 class CostVolumePose(nn.Module):
-    """Motion between two frames, which sees displacements as such and not colours: correlations of learnt features
-    over a window of shifts, beside the rays along which the pixels look, so that one network serves any lens.
+    """Motion between two frames, which sees displacements as such and not colours: how far each feature has moved, and
+    how surely, beside the ray along which its pixel looks, so that one network serves any lens.
 
     A pose network that sees two frames alone has to learn first to compare them, and at the beginning of
-    self-supervised training nothing tells it to; here comparing is built in, as in optical-flow networks (Sun et al.
-    2018, PWC-Net). GroupNorm: nothing depends on the batch.
+    self-supervised training nothing tells it to. Here features of half the resolution are correlated over a window of
+    shifts, as in optical-flow networks (Sun et al. 2018, PWC-Net), and the expected shift is taken (soft argmax,
+    Kendall et al. 2017), which tells fractions of a pixel even of features that nobody has trained yet. GroupNorm:
+    nothing depends on the batch.
 
     Args:
-        radius: of the window, in feature pixels (four of the picture): 4 sees motion up to 16 pixels.
+        radius: of the window, in features (two pixels of the picture).
         width: channels.
         scale: what rotation and translation are multiplied by.
     """
 
-    def __init__(self, radius: int = 4, width: int = 64, scale: float = 0.01):
+    def __init__(self, radius: int = 4, width: int = 32, scale: float = 0.01):
         super().__init__()
         self.radius, self.scale = radius, scale
-        self.features = nn.Sequential(_block(3, width // 2, 2), _block(width // 2, width, 2), _block(width, width, 1))
-        correlations = (2 * radius + 1) ** 2
+        self.features = nn.Sequential(_block(3, width // 2, 2), _block(width // 2, width, 1))
+        self.sharpness = nn.Parameter(torch.tensor([math.log(SHARPNESS)]))
         self.motion = nn.Sequential(
-            _block(correlations + 3, 2 * width, 1),
-            _block(2 * width, 2 * width, 2),
-            _block(2 * width, 2 * width, 2),
-            _block(2 * width, 4 * width, 2),
+            _block(2 + 1 + 3, 2 * width, 2), _block(2 * width, 2 * width, 2), _block(2 * width, 4 * width, 2)
         )
         self.last = Head(4 * width, 6, 1)
 
@@ -42,9 +44,9 @@ class CostVolumePose(nn.Module):
         """Frames (B, 3, H, W) in [0, 1] and rays (B, 3, H, W) → axis-angle in radians and translation, both (B, 3),
         and the last map (B, C, h, w)."""
         a, b = (self.features((x - 0.45) / 0.225) for x in (first, second))
-        volume = correlate(a, b, self.radius)
-        rays = F.interpolate(rays, volume.shape[-2:], mode="bilinear", antialias=True)
-        x = self.motion(torch.cat([volume, rays.to(volume.dtype)], dim=1))
+        moved = displacement(correlate(a, b, self.radius), self.sharpness.exp())
+        rays = F.interpolate(rays, moved.shape[-2:], mode="bilinear", antialias=True)
+        x = self.motion(torch.cat([moved, rays.to(moved.dtype)], dim=1))
         pose = self.scale * self.last(x).mean(dim=(2, 3))
         return pose[:, :3], pose[:, 3:], x
 
@@ -59,6 +61,18 @@ def correlate(a: Tensor, b: Tensor, radius: int) -> Tensor:
     return torch.stack(
         [(a * padded[..., dy : dy + height, dx : dx + width]).sum(dim=1) for dy in shifts for dx in shifts], dim=1
     )
+
+
+def displacement(volume: Tensor, sharpness: Tensor) -> Tensor:
+    """Of cosines ((2r + 1)² channels, as `correlate` makes them): the expected shift x and y, pixels, under the softmax
+    of `sharpness` times them, and the likelihood of the likeliest shift: (B, 3, h, w), float32."""
+    likelihood = (volume.float() * sharpness.float()).softmax(dim=1)
+    side = math.isqrt(volume.shape[1])
+    shift = torch.arange(side, device=volume.device, dtype=torch.float32) - side // 2
+    square = likelihood.unflatten(1, (side, side))
+    x = (square.sum(dim=1) * shift[:, None, None]).sum(dim=1)
+    y = (square.sum(dim=2) * shift[:, None, None]).sum(dim=1)
+    return torch.stack([x, y, likelihood.amax(dim=1)], dim=1)
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -105,6 +105,7 @@ class FrameEncoder(nn.Module):
         maps = self._recomputed(stage, x) if self.recompute and torch.is_grad_enabled() else stage(x)
         return maps if isinstance(maps, list) else [maps]
 
+    @torch.compiler.disable  # it knows no contexts of a checkpoint; what is recomputed runs as it is written
     def _recomputed(self, stage: nn.Module, x: Tensor) -> Tensor | list[Tensor]:
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), norms.unrecorded(norms.batch_norms(stage))

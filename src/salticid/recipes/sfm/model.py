@@ -118,9 +118,11 @@ class MotionModel(nn.Module):
         return self.depth(images)
 
     def to_depth(self, disparity: Tensor) -> Tensor:
-        """Disparity in [0, 1] → depth (or distance) from far to near, float32."""
+        """Disparity in [0, 1], (…, H, W) → depth (or distance) from far to near, float32; if `range.relative`, in units
+        of its harmonic mean over each map."""
         low, high = 1 / self.range.far, 1 / self.range.near
-        return 1 / (low + (high - low) * disparity.float())
+        inverse = low + (high - low) * disparity.float()
+        return (inverse.mean(dim=(-2, -1), keepdim=True) if self.range.relative else 1.0) / inverse
 
     def motions(self, frames: Frames, known: Tensor | None = None) -> Motions:
         """`known`: (B, 4, 4), the camera of a stereo partner, the last source, to the target's."""

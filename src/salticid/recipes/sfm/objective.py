@@ -12,6 +12,7 @@ from salticid.engine.recipe import Clock, Loss
 from salticid.geometry.warp import sample
 from salticid.losses import smoothness
 from salticid.losses.photometric import Target, minimum_reprojection
+from salticid.losses.pixels import masked_mean
 from salticid.recipes.sfm.frames import Frames
 from salticid.recipes.sfm.model import MotionModel, Motions
 from salticid.recipes.sfm.settings import Photometric, Weights
@@ -90,13 +91,15 @@ class DepthObjective:
         return terms
 
     def consistency(self, model: MotionModel, frames: Frames, made: Synthesis) -> Tensor:
-        """Mean |a − b|/(a + b), a the target's depth seen from a source, b the source's own (Bian et al. 2019)."""
+        """Mean over samples of their mean |a − b|/(a + b), a the target's depth seen from a source, b the source's own
+        (Bian et al. 2019), where a source shows what the target does."""
         sources = frames.seen[:, 1:]
         own = model.to_depth(model.disparities(sources.flatten(0, 1))[0])
         there = sample(own, made.pixels[:, 0].flatten(0, 1))[:, 0].unflatten(0, sources.shape[:2])
         a, valid = made.far[:, 0], made.valid[:, 0]
         apart = (a - there).abs() / (a + there).clamp(min=1e-7)
-        return apart.where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+        # Pixels of all sources of a sample together: (B, 1, K·H, W)
+        return masked_mean(apart.flatten(1, 2)[:, None], valid.flatten(1, 2)[:, None]).mean()
 
 
 def disparity_smoothness(maps: list[Tensor], target: Tensor) -> Tensor:

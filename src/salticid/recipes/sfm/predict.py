@@ -21,10 +21,10 @@ from salticid.evaluate.colour import coloured
 from salticid.evaluate.depth_files import save_depth_npy, save_depth_picture, save_depth_png, save_points
 from salticid.evaluate.pictures import save_png
 from salticid.evaluate.trajectory import chain
-from salticid.evaluate.trajectory_files import write_kitti, write_tum
 from salticid.evaluate.trajectory_plot import trajectory_picture
 from salticid.evaluate.video_files import ArrayWriter, VideoWriter
 from salticid.geometry import se3
+from salticid.geometry.trajectory_files import write_kitti, write_tum
 from salticid.recipes.sfm.frames import Frames
 
 if TYPE_CHECKING:

@@ -5,18 +5,21 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from salticid.data.motion import LENSES
 from salticid.data.source import Batch, Data, Source, first_readable
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError, require
+from salticid.nets.motion import FrameEncoder, PoseDecoder
+from salticid.nets.motion.cost_volume import CostVolumePose
+from salticid.nets.motion.decoder import UNetDecoder
 from salticid.recipes.sfm import pictures
 from salticid.recipes.sfm.appearance import AppearanceObjective, FlowObjective, RefinedFlowObjective
 from salticid.recipes.sfm.exporting import export_motion
 from salticid.recipes.sfm.frames import Frames
 from salticid.recipes.sfm.initial import load_published
-from salticid.recipes.sfm.model import MotionModel
+from salticid.recipes.sfm.model import LensHead, MotionModel
 from salticid.recipes.sfm.objective import DepthObjective
 from salticid.recipes.sfm.predict import Output, Predictor, predict_motion
 from salticid.recipes.sfm.score import (
@@ -35,6 +38,8 @@ MAP = 32
 """Height and width of the mean disparity map that is kept as a baseline."""
 NEEDED = {"depth": ("depth", "valid"), "pose": ("poses",), "velocity": ("travel",)}
 """What samples must hold for a term of the loss."""
+METRIC = ("depth", "pose", "velocity", "consistency")
+"""Terms of the loss that compare lengths of different frames."""
 
 
 class SfmRecipe(Recipe):
@@ -74,6 +79,10 @@ class SfmRecipe(Recipe):
         )
         distils = bool(weights.distillation)
         require("recipe.teacher", teacher, distils == (teacher is not None), "a teacher with weights.distillation")
+        if range.relative:
+            for term in METRIC:
+                value = getattr(weights, term)
+                require(f"recipe.weights.{term}", value, not value, "0 with range.relative, which has no common scale")
         self.stage, self.offsets, self.weights, self.protocol = stage, tuple(offsets), weights, protocol
         self.initial, self.teacher_name = initial, teacher
         self.model = MotionModel(networks, range, stage)
@@ -110,6 +119,7 @@ class SfmRecipe(Recipe):
             if name not in sample:
                 raise ConfigError(f"data: samples have no {name}; expected films, such as salticid.world.WorldMotion")
         stereo = "stereo_pose" in sample
+        require("recipe.range.relative", True, not (stereo and self.model.range.relative), "false with stereo pairs")
         if len(sample["frames"]) != len(self.offsets) + stereo:
             found, partner = len(sample["frames"]), " and a stereo partner" if stereo else ""
             raise ConfigError(f"data: {found} frames a sample; expected those of recipe.offsets{partner}")
@@ -143,6 +153,11 @@ class SfmRecipe(Recipe):
     def loss(self, phase: str, batch: Batch, clock: Clock) -> Loss:
         objective = self.flow if phase == "flow" else self.motion
         return objective(self.model, self.frames(batch), batch, clock)
+
+    def blocks(self) -> list[nn.Module]:
+        """What is called as a module: encoders apart from decoders, since a shared one serves depth and pose."""
+        kinds = (FrameEncoder, UNetDecoder, PoseDecoder, CostVolumePose, LensHead)
+        return [module for module in self.model.modules() if isinstance(module, kinds)]
 
     def checkpoint_activations(self) -> None:
         self.model.checkpoint_activations()

@@ -27,8 +27,8 @@ class Networks:
     """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. All but `batch` learn the same on any number of
     GPUs."""
     pose: PoseKind = "pair"
-    """`pair`: an encoder of two frames; `shared`: the depth encoder's maps of each; `cost_volume`: correlations of two
-    frames' features over a window, which finds the direction of motion long before the others do."""
+    """`pair`: an encoder of two frames; `shared`: the depth encoder's maps of each; `cost_volume`: how far the features
+    of one frame have moved in the other, which finds the direction of motion long before the others do."""
     pose_order: Literal["temporal", "source_target"] = "temporal"
     """In which order two frames are shown: as they were filmed, and inverted where that is not from the target to the
     source (Monodepth2); or always source, then target (AF-SfMLearner)."""
@@ -102,6 +102,10 @@ class DepthRange:
     far: float = 100.0
     measure: Measure = "depth"
     """z, or the `distance` along the ray, for lenses that see beyond a right angle."""
+    relative: bool = False
+    """Divide disparity by its mean over the picture (Wang et al. 2018), so that 1 is an average depth and translation
+    is told in it: no shrinking or growing of the scene, which bare video does not tell, can lower the loss, and what a
+    small network learns first is no longer that everything is near. The scale may differ from frame to frame."""
 
     def __post_init__(self) -> None:
         require("recipe.range.near", self.near, 0 < self.near < self.far, f"above 0, below far ({self.far})")

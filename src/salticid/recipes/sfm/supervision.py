@@ -5,15 +5,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from salticid.geometry import se3
+from salticid.losses.pixels import masked_mean
 
 
 def depth_error(depth: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Mean |ln depth − ln truth| over valid pixels; depth (B, H, W), truth and valid (B, 1, h, w)."""
+    """Mean over samples of their mean |ln depth − ln truth| over valid pixels; depth (B, H, W), truth and valid
+    (B, 1, h, w)."""
     made = depth[:, None]
     if made.shape[-2:] != truth.shape[-2:]:
         made = F.interpolate(made, truth.shape[-2:], mode="nearest")
-    error = (made.log() - truth.where(valid, 1.0).log()).abs().where(valid, 0.0)
-    return error.sum() / valid.sum().clamp(min=1)
+    return masked_mean((made.log() - truth.where(valid, 1.0).log()).abs(), valid).mean()
 
 
 def pose_error(to_source: Tensor, poses: Tensor) -> Tensor:

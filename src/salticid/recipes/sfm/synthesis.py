@@ -8,7 +8,7 @@ from torch import Tensor
 
 from salticid.data.motion import lens_of
 from salticid.geometry.cameras import pixel_grid
-from salticid.geometry.warp import reproject, sample
+from salticid.geometry.warp import reproject_maps, sample
 from salticid.recipes.sfm.model import Motions
 from salticid.recipes.sfm.settings import Measure
 
@@ -28,18 +28,13 @@ class Synthesis(NamedTuple):
 
 def synthesise(sources: Tensor, depth: Tensor, motions: Motions, measure: Measure) -> Synthesis:
     """Source frames (B, K, 3, H, W) looked up at depths (B, S, H, W)."""
-    batch, maps, height, width = depth.shape
-    camera = lens_of(motions.intrinsics.repeat_interleave(maps, dim=0), height, width)
-    flat = depth.flatten(0, 1)[:, None]
-    parts = []
-    for k in range(sources.shape[1]):
-        motion = motions.to_source[:, k].repeat_interleave(maps, dim=0)
-        found = reproject(flat, camera, motion, camera, measure=measure)
-        pixels = found.pixels.unflatten(0, (batch, maps))
-        # Map under map, so that the source is read as it is, not copied for each of them.
-        looked = sample(sources[:, k], pixels.flatten(1, 2)).unflatten(2, (maps, height)).transpose(1, 2)
-        parts.append(Synthesis(looked, found.valid.view(depth.shape), pixels, found.distance_b.view(depth.shape)))
-    return Synthesis(*(torch.stack(field, dim=2) for field in zip(*parts, strict=True)))
+    maps, height, width = depth.shape[1:]
+    camera = lens_of(motions.intrinsics, height, width)
+    found = reproject_maps(depth, camera, motions.to_source, camera, measure=measure)
+    # Map under map, so that a source is read as it is, not copied for each of them.
+    looked = [sample(*pair) for pair in zip(sources.unbind(1), found.pixels.flatten(2, 3).unbind(1), strict=True)]
+    images = torch.stack([image.unflatten(2, (maps, height)).transpose(1, 2) for image in looked], dim=2)
+    return Synthesis(images, *(field.transpose(1, 2) for field in (found.valid, found.pixels, found.distance_b)))
 
 
 def upsampled(maps: list[Tensor], size: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from salticid.errors import ConfigError, UserError
-from salticid.evaluate.trajectory_files import read_kitti, read_tum
+from salticid.geometry.trajectory_files import read_kitti, read_tum
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

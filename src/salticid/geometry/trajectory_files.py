@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from salticid.errors import UserError
-from salticid.evaluate.files import written_aside
+from salticid.files import written_aside
 from salticid.geometry import se3
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from salticid.errors import UserError
-from salticid.evaluate.trajectory_files import (
+from salticid.geometry import se3
+from salticid.geometry.trajectory_files import (
     associate,
     matrix_to_quaternion,
     quaternion_to_matrix,
@@ -17,7 +18,6 @@ from salticid.evaluate.trajectory_files import (
     write_kitti,
     write_tum,
 )
-from salticid.geometry import se3
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := runs/panorama/demo
-# these train models for minutes: run them by themselves
-BENCHMARKS := $(filter-out benchmarks/panorama.py benchmarks/fusions.py benchmarks/marigold.py benchmarks/marigold_full.py,$(wildcard benchmarks/*.py))
+# these train models for minutes: run them by themselves (trials.py is what they share)
+LONG := panorama fusions marigold marigold_full sfm trials
+BENCHMARKS := $(filter-out $(LONG:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 
 .PHONY: demo test fast bench clean
 

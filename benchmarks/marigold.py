@@ -9,43 +9,26 @@ that of one step to the mean map. Minutes a seed; runs that are there already ar
 """
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
-from salticid.cli import main
+from trials import seeded, trial
 
 COLUMNS = ("1-step", "4-step", "mean-map", "constant")
 
 
 def train(seed: int, runs: Path, steps: int | None) -> dict[str, float]:
-    """Train and evaluate; AbsRel by what was judged, and the seconds that training took (NaN of an older run)."""
-    run = runs / str(seed)
+    """Train and evaluate; AbsRel by what was judged, and the seconds that training took."""
     fewer = [] if steps is None else short(steps)
-    seconds = float("nan")
-    if not (run / "config.yaml").exists():
-        start = time.perf_counter()
-        seeds = ("--trainer.seed", str(seed), "--data.seed", str(seed))
-        call("train", "marigold-tiny", "--run-dir", str(run), *seeds, *fewer)
-        seconds = time.perf_counter() - start
-    if not list((run / "evaluation").glob("*-ema.json")):
-        call("evaluate", str(run), "--weights", "ema")
-    (summary,) = (run / "evaluation").glob("*-ema.json")
-    metrics = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
-    return {name: metrics[f"absrel/{name}"] for name in COLUMNS} | {"seconds": seconds}
+    metrics = trial(runs / str(seed), ("marigold-tiny", *seeded(seed), *fewer), ("--weights", "ema"))
+    return {name: metrics[f"absrel/{name}"] for name in COLUMNS} | {"seconds": metrics["seconds"]}
 
 
 def short(steps: int) -> list[str]:
     """The flags of a trial run."""
     values = {"trainer.steps": steps, "schedule.warmup": 0, "ema.start": 0, "validation.every_steps": "null"}
     return [word for key, value in values.items() for word in (f"--{key}", str(value))]
-
-
-def call(*arguments: str) -> None:
-    if status := main(list(arguments)):
-        raise SystemExit(status)
 
 
 def ratio(found: dict[str, float]) -> float:

@@ -9,13 +9,11 @@ Runs that are there already are not trained again (with --runs).
 """
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
-from salticid.cli import main
+from trials import seeded, trial
 
 VARIANTS = {
     "stitch": ("panorama-tiny",),
@@ -26,21 +24,8 @@ COLUMNS = ("1-step", "12-step", "image-head", "stitch", "mean-colour")
 
 
 def train(variant: str, seed: int, runs: Path) -> dict[str, float]:
-    """Train and evaluate one variant; its metrics, and the minutes that training took."""
-    run = runs / f"{variant}-{seed}"
-    start = time.perf_counter()
-    if not (run / "config.yaml").exists():
-        call("train", *VARIANTS[variant], "--run-dir", str(run), "--trainer.seed", str(seed), "--data.seed", str(seed))
-    minutes = (time.perf_counter() - start) / 60
-    if not list((run / "evaluation").glob("*-ema.json")):
-        call("evaluate", str(run), "--weights", "ema")
-    (summary,) = (run / "evaluation").glob("*-ema.json")
-    return json.loads(summary.read_text())["metrics"] | {"minutes": minutes}
-
-
-def call(*arguments: str) -> None:
-    if status := main(list(arguments)):
-        raise SystemExit(status)
+    """Train and evaluate one variant; its metrics, and the seconds that training took."""
+    return trial(runs / f"{variant}-{seed}", (*VARIANTS[variant], *seeded(seed)), ("--weights", "ema"))
 
 
 def report(variant: str, found: list[dict[str, float]]) -> None:
@@ -48,7 +33,7 @@ def report(variant: str, found: list[dict[str, float]]) -> None:
     for column in COLUMNS:
         values = [metrics[f"ws_psnr/{column}"] for metrics in found]
         cells.append(f"{column} {statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})")
-    minutes = statistics.mean(metrics["minutes"] for metrics in found)
+    minutes = statistics.mean(metrics["seconds"] for metrics in found) / 60
     print(f"{variant:12} {len(found)} seeds, {minutes:.1f} min each, WS-PSNR: " + ", ".join(cells), flush=True)
 
 

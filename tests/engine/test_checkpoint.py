@@ -34,7 +34,7 @@ PROGRESS = {
     "replaced": {},
     "best": None,
     "ema_updates": 1,
-    "phases": {"m": {"group": {}, "scale": None}},
+    "phases": {"m": {"groups": [{}], "scale": None}},
 }
 ALONE = Ranks(torch.device("cpu"))
 
@@ -125,13 +125,13 @@ def without(*keys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("format"), "format None; this version reads format 1"),
+        (without("format"), "format None; this version reads format 2"),
         (without("step"), "incomplete: step is missing"),
         (without("files"), "incomplete: files is missing"),
         (without("files", "config.yaml", "size"), "incomplete: files lacks one of sha256, size"),
         (without("progress"), "incomplete: progress is missing"),
         *((without("progress", key), f"incomplete: progress.{key} is missing") for key in PROGRESS),
-        (without("progress", "phases", "m", "group"), "incomplete: progress.phases lacks one of group, scale"),
+        (without("progress", "phases", "m", "groups"), "incomplete: progress.phases lacks one of groups, scale"),
         (lambda body: body["progress"].update(best={}), "incomplete: progress.best lacks one of metric"),
         (lambda body: body["progress"].update(counts=[]), "incomplete: progress.counts is .*not what it should"),
         (lambda body: body.update(step=3), "is of step 3: the directory bears another's name"),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from salticid.engine.optim import OptimizerConfig, ScheduleConfig, evaluation_weights
+from salticid.engine.recipe import Phase
 from salticid.errors import ConfigError, UserError
 
 
@@ -90,7 +91,7 @@ def train(optimizer, parameters, steps):
 @pytest.mark.parametrize("name", ["adamw", "adam"])
 def test_plain_optimizers_are_evaluated_as_they_are(name):
     parameters = {"w": nn.Parameter(torch.randn(5))}
-    optimizer = OptimizerConfig(name, lr=0.1, weight_decay=0.1).build(parameters.values())
+    optimizer = OptimizerConfig(name, lr=0.1, weight_decay=0.1).build(dict.fromkeys(parameters.values(), 1.0))
     reference = {"w": nn.Parameter(parameters["w"].detach().clone())}
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
     train(optimizer, parameters, 5)
@@ -102,7 +103,7 @@ def test_plain_optimizers_are_evaluated_as_they_are(name):
 @pytest.mark.parametrize("name", ["adamw_schedulefree", "radam_schedulefree"])
 def test_schedule_free_weights_are_those_of_the_package(name):
     parameters = {"w": nn.Parameter(torch.randn(5)), "b": nn.Parameter(torch.randn(3))}
-    optimizer = OptimizerConfig(name, lr=0.1).build(parameters.values())
+    optimizer = OptimizerConfig(name, lr=0.1).build(dict.fromkeys(parameters.values(), 1.0))
     assert all(torch.equal(value, parameters[k]) for k, value in evaluation_weights(optimizer, parameters).items())
     train(optimizer, parameters, 12)
     before = {k: p.detach().clone() for k, p in parameters.items()}
@@ -117,10 +118,21 @@ def test_schedule_free_weights_are_those_of_the_package(name):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "schedulefree", None)
     with pytest.raises(UserError, match=r"pip install 'salticid\[optim\]'"):
-        OptimizerConfig("adamw_schedulefree").build([nn.Parameter(torch.zeros(1))])
+        OptimizerConfig("adamw_schedulefree").build({nn.Parameter(torch.zeros(1)): 1.0})
 
 
 @pytest.mark.parametrize("values", [{"kind": "step"}, {"drop_every": 5}, {"kind": "step", "drop_every": 0}])
 def test_drops_belong_to_the_step_schedule(values):
     with pytest.raises(ConfigError, match=r"schedule\.drop_every"):
         ScheduleConfig(**values).check(10, OptimizerConfig())
+
+
+def test_parameters_with_the_same_rate_are_a_group():
+    a, b, c = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    groups = OptimizerConfig().build({a: 1.0, b: 0.5, c: 1.0}).param_groups
+    assert [(group["rate"], len(group["params"])) for group in groups] == [(1.0, 2), (0.5, 1)]
+
+
+def test_a_phase_gives_rates_to_its_modules():
+    phase = Phase("p", ("net",), lr_scale=2.0, lr_scales={"net.head": 10.0})
+    assert [phase.rate(name) for name in ("net.head.weight", "net.header.weight", "net.body")] == [20.0, 2.0, 2.0]

@@ -104,7 +104,8 @@ class Denoiser(Recipe):
 
 
 class Duel(Recipe):
-    """Two phases: a generator against a critic, which starts later and learns at half the rate."""
+    """Two phases: a generator against a critic, which starts later and learns at half the rate, its last layer slower
+    still."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,8 @@ class Duel(Recipe):
         self.critic = nn.Sequential(nn.Linear(WIDTH, 8), nn.Tanh(), nn.Linear(8, 1))
 
     def phases(self) -> tuple[Phase, ...]:
-        return Phase("generator", ("generator",)), Phase("critic", ("critic",), lr_scale=0.5, start=2)
+        critic = Phase("critic", ("critic",), lr_scale=0.5, lr_scales={"critic.2": 0.5}, start=2)
+        return Phase("generator", ("generator",)), critic
 
     def loss(self, phase: str, batch: Batch, clock: Clock) -> Loss:
         x = batch["x"]

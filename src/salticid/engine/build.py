@@ -22,7 +22,7 @@ def build(recipe: Recipe, settings: Settings, ranks: Ranks, micro_batch: int) ->
         PhaseRunner(
             phase,
             groups[phase.name],
-            settings.optimizer.build(groups[phase.name].values()),
+            settings.optimizer.build({p: phase.rate(name) for name, p in groups[phase.name].items()}),
             parallel,
             batch=trainer.batch,
             precision=settle(trainer.precision, ranks.device),

@@ -10,7 +10,7 @@ from typing import Any
 from salticid.errors import CheckpointError
 
 FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 _FIELDS: dict[str, Any] = {
     "step": int,
     "files": dict,
@@ -71,7 +71,7 @@ def _check_fields(path: Path, body: Any) -> None:
             raise CheckpointError(f"{path} is incomplete: {key} is missing, or not what it should be")
     progress = body["progress"]
     _check_entries(path, "files", body["files"].values(), {"size", "sha256"})
-    _check_entries(path, "progress.phases", progress["phases"].values(), {"group", "scale"})
+    _check_entries(path, "progress.phases", progress["phases"].values(), {"groups", "scale"})
     if progress["best"] is not None:
         _check_entries(path, "progress.best", [progress["best"]], {"step", "metric", "value"})
 

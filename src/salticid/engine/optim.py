@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules. A schedule is a pure function of the step: there is no state to save."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,17 +38,21 @@ class OptimizerConfig:
         if self.schedule_free and self.betas[0] == 0:
             raise ConfigError("optimizer.betas: schedule-free optimisers need a first beta above 0")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """A fresh optimiser of `parameters`.
+    def build(self, parameters: Mapping[nn.Parameter, float]) -> Optimizer:
+        """A fresh optimiser of parameters, each with a factor of the learning rate: those with the same are a group,
+        which holds it as `rate`.
 
         Raises:
             UserError: a schedule-free optimiser without its package.
         """
         common = {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
-        parameters = list(parameters)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter, rate in parameters.items():
+            groups.setdefault(rate, []).append(parameter)
+        listed = [{"params": group, "rate": rate} for rate, group in groups.items()]
         if not self.schedule_free:
             kind = torch.optim.AdamW if self.name == "adamw" else torch.optim.Adam
-            return kind(parameters, fused=True, **common)
+            return kind(listed, fused=True, **common)
         try:
             import schedulefree
         except ImportError as error:
@@ -59,7 +63,7 @@ class OptimizerConfig:
             "adamw_schedulefree": schedulefree.AdamWScheduleFree,
             "radam_schedulefree": schedulefree.RAdamScheduleFree,
         }
-        optimizer: Any = kinds[self.name](parameters, **common)
+        optimizer: Any = kinds[self.name](listed, **common)
         optimizer.train()
         return optimizer
 

@@ -1,7 +1,7 @@
 """What a recipe offers the engine. A recipe owns its networks, losses and pictures; it never owns a loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,15 @@ class Phase:
     modules: tuple[str, ...]
     """Names of the recipe's submodules (dotted) whose trainable parameters this phase's optimiser owns."""
     lr_scale: float = 1.0
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
+    """Further factors of the learning rate, for some of `modules`."""
     start: int = 0
     """First step at which the phase runs."""
+
+    def rate(self, parameter: str) -> float:
+        """Factor of the learning rate of a parameter, by its dotted name in the recipe."""
+        further = (scale for module, scale in self.lr_scales.items() if parameter.startswith(f"{module}."))
+        return self.lr_scale * next(further, 1.0)
 
 
 @dataclass

@@ -153,7 +153,7 @@ class PhaseRunner:
         if factor != 1.0:
             torch._foreach_mul_(grads, factor)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * self.phase.lr_scale
+            group["lr"] = lr * group["rate"]
         self.optimizer.step()
 
     def _forget(self) -> None:
@@ -197,12 +197,17 @@ class PhaseRunner:
 
     def progress(self) -> dict[str, Any]:
         """The rest of the state, as JSON: the optimiser's own counters and the loss scale."""
-        group = self.optimizer.param_groups[0]
-        counters = {name: group[name] for name in _COUNTERS if name in group}
-        return {"group": counters, "scale": [self.scale.value, self.scale.clean] if self.scale else None}
+        groups = self.optimizer.param_groups
+        counters = [{name: group[name] for name in _COUNTERS if name in group} for group in groups]
+        return {"groups": counters, "scale": [self.scale.value, self.scale.clean] if self.scale else None}
 
     def restore(self, progress: dict[str, Any]) -> None:
-        self.optimizer.param_groups[0].update(progress["group"])
+        groups, counters = self.optimizer.param_groups, progress["groups"]
+        if len(groups) != len(counters):
+            found, expected = len(counters), len(groups)
+            raise CheckpointError(f"the checkpoint has {found} groups of parameters with a rate; expected {expected}")
+        for group, values in zip(groups, counters, strict=True):
+            group.update(values)
         if self.scale and progress["scale"]:
             self.scale = LossScale(*progress["scale"])
 

@@ -2,18 +2,25 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from salticid.nets.motion.cost_volume import CostVolumePose, correlate, displacement
 
 
-def test_correlations_are_cosines_at_shifts():
-    a, b = torch.randn(2, 1, 6, 5, 7, dtype=torch.float64)
-    volume = correlate(a, b, 2)
-    for dy, dx in ((0, 0), (-2, 1), (2, -2)):
-        y, x = 2, 3
-        expected = torch.cosine_similarity(a[0, :, y, x], b[0, :, y + dy, x + dx], dim=0)
-        torch.testing.assert_close(volume[0, (dy + 2) * 5 + dx + 2, y, x], expected)
-    assert volume[0, :5, 0].abs().max() == 0, "beyond the border"
+@pytest.mark.parametrize(("size", "radius"), [((8, 16), 3), ((5, 7), 2), ((17, 11), 4)])
+def test_correlations_are_cosines_at_shifts(size, radius):
+    a, b = torch.randn(2, 2, 6, *size, dtype=torch.float64, requires_grad=True)
+    volume = correlate(a, b, radius)
+    height, width = size
+    shown = F.pad(F.normalize(b, dim=1), (radius,) * 4)
+    shifts = [(dy, dx) for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)]
+    expected = torch.stack(
+        [(F.normalize(a, dim=1) * shown[..., dy : dy + height, dx : dx + width]).sum(1) for dy, dx in shifts], dim=1
+    )
+    torch.testing.assert_close(volume, expected)
+    weights = torch.randn_like(expected)
+    made, wanted = (torch.autograd.grad((x * weights).sum(), (a, b)) for x in (volume, expected))
+    torch.testing.assert_close(made, wanted)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, -1), (-3, 3)])

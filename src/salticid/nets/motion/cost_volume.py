@@ -12,6 +12,8 @@ from salticid.nets.motion.decoder import Head
 GROUPS = 8
 SHARPNESS = 20.0
 """At first, of the matches: what cosines are multiplied by."""
+TILE = 8
+"""Pixels of a side."""
 
 
 class CostVolumePose(nn.Module):
@@ -53,14 +55,28 @@ class CostVolumePose(nn.Module):
 
 def correlate(a: Tensor, b: Tensor, radius: int) -> Tensor:
     """Cosines of features (B, C, h, w): channel (dy + r)(2r + 1) + dx + r compares pixel p of `a` with p + (dx, dy) of
-    `b`; 0 beyond the border."""
-    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    `b`; 0 beyond the border.
+
+    Tiles of `a` are multiplied, as matrices, with all that the window shows of `b` around them. That computes about
+    three times the products that are kept, and takes a small part of the time of one product after another."""
     height, width = a.shape[-2:]
-    padded = F.pad(b, (radius,) * 4)
-    shifts = range(2 * radius + 1)
-    return torch.stack(
-        [(a * padded[..., dy : dy + height, dx : dx + width]).sum(dim=1) for dy in shifts for dx in shifts], dim=1
-    )
+    below, right = -height % TILE, -width % TILE
+    around = TILE + 2 * radius
+    tiles = _tiles(F.pad(F.normalize(a, dim=1), (0, right, 0, below)), TILE)
+    windows = _tiles(F.pad(F.normalize(b, dim=1), (radius, radius + right, radius, radius + below)), around)
+    products = tiles.mT @ windows  # (B, rows, columns, TILE², around²)
+    # In the row of a tile's pixel (y, x) the shift (dy, dx) is found at (y + dy) · around + x + dx.
+    side, row = 2 * radius + 1, around**2
+    strides = (*products.stride()[:3], TILE * row + around, row + 1, around, 1)
+    kept = products.contiguous().as_strided((*products.shape[:3], TILE, TILE, side, side), strides)
+    volume = kept.permute(0, 5, 6, 1, 3, 2, 4).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    return volume[..., :height, :width]
+
+
+def _tiles(image: Tensor, size: int) -> Tensor:
+    """Squares of `size` pixels, a `TILE` apart: (B, C, H, W) → (B, rows, columns, C, size²)."""
+    squares = image.unfold(2, size, TILE).unfold(3, size, TILE)
+    return squares.permute(0, 2, 3, 1, 4, 5).flatten(-2)
 
 
 def displacement(volume: Tensor, sharpness: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ PARTS: dict[Stage, tuple[str, ...]] = {
 """What a stage needs."""
 
 
+TINY = 1e-6
+"""Distance of disparities from 0 and 1 below which they are no longer told apart."""
+
+
 class UNet(nn.Module):
     """An encoder and one of the decoders."""
 
@@ -118,11 +122,15 @@ class MotionModel(nn.Module):
         return self.depth(images)
 
     def to_depth(self, disparity: Tensor) -> Tensor:
-        """Disparity in [0, 1], (…, H, W) → depth (or distance) from far to near, float32; if `range.relative`, in units
-        of its harmonic mean over each map."""
-        low, high = 1 / self.range.far, 1 / self.range.near
-        inverse = low + (high - low) * disparity.float()
-        return (inverse.mean(dim=(-2, -1), keepdim=True) if self.range.relative else 1.0) / inverse
+        """Disparity in (0, 1), (…, H, W) → depth (or distance) from far to near, float32; with `range.relative`, in
+        units of its harmonic mean over each map."""
+        disparity = disparity.float()
+        if not self.range.relative:
+            low, high = 1 / self.range.far, 1 / self.range.near
+            return 1 / (low + (high - low) * disparity)
+        odds = disparity.clamp(TINY, 1 - TINY)
+        odds = odds / (1 - odds)
+        return odds.mean(dim=(-2, -1), keepdim=True) / odds
 
     def motions(self, frames: Frames, known: Tensor | None = None) -> Motions:
         """`known`: (B, 4, 4), the camera of a stereo partner, the last source, to the target's."""

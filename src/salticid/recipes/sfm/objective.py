@@ -44,7 +44,8 @@ class DepthObjective:
         depth = model.to_depth(upsampled(maps, frames.size)[:, :, 0])
         made = synthesise(frames.sources, depth, motions, model.range.measure)
         matched, automask = self.match(frames, made, batch["key"], clock)
-        terms = {"photometric": matched, "smoothness": disparity_smoothness(maps, frames.target)}
+        smooth = [1 / model.to_depth(level) for level in maps] if model.range.relative else maps
+        terms = {"photometric": matched, "smoothness": disparity_smoothness(smooth, frames.target)}
         terms |= self.further(model, frames, depth[:, 0], maps, motions, made, batch)
         return weighted(terms, self.weights, {"automask": automask})
 

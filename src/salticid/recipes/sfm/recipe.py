@@ -109,9 +109,8 @@ class SfmRecipe(Recipe):
             if getattr(self.model, name) is not None
         )
         flow = Phase("flow", ("model.flow",))
-        return {"flow": (flow,), "alternating": (flow, Phase("motion", motion))}.get(
-            self.stage, (Phase("motion", motion),)
-        )
+        rest = Phase("motion", motion, lr_scales={"model.pose": self.model.settings.pose_rate})
+        return {"flow": (flow,), "alternating": (flow, rest)}.get(self.stage, (rest,))
 
     def check(self, data: Data) -> None:
         sample = first_readable(data.train(), data.val())

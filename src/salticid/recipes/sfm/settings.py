@@ -24,8 +24,8 @@ class Networks:
     normalise: bool = True
     """Take (x − 0.45)/0.225 of the pictures, as Monodepth2; AF-SfMLearner does not."""
     norm: Norm = "batch"
-    """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. All but `batch` learn the same on any number of
-    GPUs."""
+    """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. `frozen` and `group` learn the same on any number
+    of GPUs, `sync` where each takes its part of a step at once."""
     pose: PoseKind = "pair"
     """`pair`: an encoder of two frames; `shared`: the depth encoder's maps of each; `cost_volume`: how far the features
     of one frame have moved in the other, which finds the direction of motion long before the others do."""
@@ -34,11 +34,14 @@ class Networks:
     source (Monodepth2); or always source, then target (AF-SfMLearner)."""
     pose_scale: float = 0.01
     """What rotation and translation are multiplied by; AF-SfMLearner: 0.001."""
+    pose_rate: float = 1.0
+    """Factor of the learning rate of the pose network: what depth learns from a wrong motion is wrong."""
     intrinsics: Literal["given", "learnt"] = "given"
     """`learnt`: a head of the pose network corrects focal lengths and principal point of the data."""
 
     def __post_init__(self) -> None:
-        require("recipe.networks.pose_scale", self.pose_scale, self.pose_scale > 0, "a number above 0")
+        for key in ("pose_scale", "pose_rate"):
+            require(f"recipe.networks.{key}", getattr(self, key), getattr(self, key) > 0, "a number above 0")
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class DepthRange:
     measure: Measure = "depth"
     """z, or the `distance` along the ray, for lenses that see beyond a right angle."""
     relative: bool = False
-    """Divide disparity by its mean over the picture (Wang et al. 2018), so that 1 is an average depth and translation
-    is told in it: no shrinking or growing of the scene, which bare video does not tell, can lower the loss, and what a
-    small network learns first is no longer that everything is near. The scale may differ from frame to frame."""
+    """Depth in units of its average over the picture, without a nearest or farthest: inverse depth is the odds
+    d/(1 − d) of disparity d over their mean (in the manner of Wang et al. 2018). The scale of the scene, which bare
+    video does not tell, can no longer drift, and everything cannot become near. It may differ from frame to frame."""
 
     def __post_init__(self) -> None:
         require("recipe.range.near", self.near, 0 < self.near < self.far, f"above 0, below far ({self.far})")

@@ -212,6 +212,10 @@ def test_a_checkpoint_and_the_second_stage(batch, tmp_path: Path):
         ({"stage": "appearance"}, r"recipe\.stage is appearance; expected recipe\.initial"),
         ({"weights": Weights(distillation=1.0)}, r"recipe\.teacher"),
         ({"teacher": "x"}, r"recipe\.teacher"),
+        (
+            {"range": DepthRange(relative=True), "weights": Weights(velocity=1.0)},
+            r"recipe\.weights\.velocity is 1\.0; expected 0 with range\.relative",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(options, message):
@@ -229,6 +233,25 @@ def test_data_that_do_not_fit_are_refused():
             DepthRange(**wrong)
     with pytest.raises(ConfigError, match=r"recipe\.weights\.flow is -1"):
         Weights(flow=-1)
+
+
+def test_relative_depth_has_no_scale():
+    """Neither for whoever reads it, nor for the loss to move."""
+    model = made(range=DepthRange(relative=True)).model
+    logits = torch.randn(2, 1, 6, 8, dtype=torch.float64, requires_grad=True)
+    depth = model.to_depth(logits.sigmoid())
+    torch.testing.assert_close((1 / depth).mean(dim=(2, 3)), torch.ones(2, 1))
+    torch.testing.assert_close(model.to_depth((logits + 1.5).sigmoid()), depth)
+    torch.testing.assert_close(depth / depth[..., :1, :1], (logits[..., :1, :1] - logits).exp().float())
+    (depth * torch.randn_like(depth)).sum().backward()
+    assert logits.grad.sum(dim=(2, 3)).abs().max() < 1e-5 * logits.grad.abs().max()
+
+
+def test_the_pose_network_has_its_own_rate():
+    recipe = made(networks=Networks(norm="group", pose="cost_volume", pose_rate=10))
+    (phase,) = recipe.phases()
+    rates = {name.split(".")[1]: phase.rate(name) for name, _ in recipe.named_parameters()}
+    assert rates == {"depth": 1.0, "pose": 10.0}
 
 
 def test_a_lens_that_is_learnt_starts_from_the_given_one(batch):

@@ -9,10 +9,12 @@ from PIL import Image
 
 from salticid.errors import UserError
 from salticid.evaluate.video_files import VideoWriter
+from salticid.geometry import se3
+from salticid.geometry.cameras import Pinhole
 from salticid.geometry.trajectory_files import read_kitti, read_tum
 from salticid.recipes import SfmRecipe
-from salticid.recipes.sfm.predict import Predictor
-from salticid.recipes.sfm.settings import Networks
+from salticid.recipes.sfm.predict import Predictor, Seen
+from salticid.recipes.sfm.settings import DepthRange, Networks
 
 SIZE = (40, 48)
 
@@ -86,6 +88,22 @@ def test_a_fisheye_of_training_keeps_its_zeros():
     made.lens[: len(own)] = own
     picture = torch.zeros(3, 60, 96, dtype=torch.uint8)
     torch.testing.assert_close(Predictor(made, None, None).lens(picture), own)
+
+
+def test_relative_depths_of_a_film_get_a_common_unit(recipe):
+    """A wall 2 ahead, then 1.5 ahead, which the second frame calls 0.5: its unit is three of the first one's (nearly:
+    distances are read between pixels)."""
+    made = SfmRecipe(networks=recipe.model.settings, range=DepthRange(relative=True)).eval()
+    made.size.copy_(recipe.size)
+    made.lens[:4] = recipe.lens[:4]
+    predictor = Predictor(made, None, None)
+    picture = torch.zeros(3, 60, 96, dtype=torch.uint8)
+    rays = Pinhole(*SIZE, 40.0, 40.0, 23.5, 19.5).rays()[0]
+    wall = rays / rays[..., 2:]
+    before, after = (Seen(wall[..., 2], depth * wall, wall) for depth in (2.0, 0.5))
+    step = se3.pose(torch.eye(3), torch.tensor([0.1, 0.0, 0.5]))
+    assert predictor.growth(before, after, step, picture) == pytest.approx(3.0, rel=1e-3)
+    assert Predictor(recipe, None, None).growth(before, after, step, picture) == 1.0
 
 
 def test_refusals(recipe, tmp_path):

@@ -25,6 +25,7 @@ from salticid.evaluate.trajectory_plot import trajectory_picture
 from salticid.evaluate.video_files import ArrayWriter, VideoWriter
 from salticid.geometry import se3
 from salticid.geometry.trajectory_files import write_kitti, write_tum
+from salticid.geometry.warp import sample
 from salticid.recipes.sfm.frames import Frames
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ class Predictor:
         frames = torch.stack([self.shown(picture)[0] for picture in (before, after)])[None]
         pair = Frames(frames, frames, self.lens(before)[None], (1,))
         return se3.inverse(self.model.motions(pair).to_source[0, 0]).cpu()
+
+    def growth(self, before: Seen, after: Seen, step: Tensor, picture: Tensor) -> float:
+        """How long the unit of `after` is in that of `before`, whose camera `step` leads from; 1, unless each picture
+        has its own (`range.relative`): the median ratio of what both say of the same points."""
+        if not self.model.range.relative:
+            return 1.0
+        lens = lens_of(self.lens(picture)[None].cpu(), *self.size)
+        moved = se3.transform(se3.inverse(step), before.points.flatten(0, 1)).view(1, *self.size, 3)
+        pixels, seen = lens.project(moved)
+        there = sample(torch.linalg.vector_norm(after.points, dim=-1)[None, None], pixels)[:, 0]
+        ratios = (torch.linalg.vector_norm(moved, dim=-1) / there)[seen]
+        return float(ratios.median()) if len(ratios) else 1.0
 
     def shown(self, picture: Tensor) -> Tensor:
         """(1, 3, h, w) in [0, 1]."""
@@ -176,28 +189,37 @@ def save_film(predictor: Predictor, path: Path, folder: Path, outputs: Sequence[
     steps: list[Tensor] = []
     clouds: list[tuple[int, Tensor, Tensor]] = []
     limits: tuple[float, float] | None = None
-    before: Tensor | None = None
+    unit = 1.0  # of the present frame's depth, in that of the first one
+    before: tuple[Tensor, Seen] | None = None
     with ExitStack() as stack:
         rate, frames = _frames(path, stack)
         video = stack.enter_context(VideoWriter(files["video"], rate))
         array = stack.enter_context(ArrayWriter(files["array"])) if "npy" in outputs else None
         for number, frame in enumerate(frames):
-            seen = predictor(frame)
+            seen = own = predictor(frame)
+            if before is not None:
+                step = predictor.step(before[0], frame)
+                steps.append(scaled(step, unit))
+                unit *= predictor.growth(before[1], own, step, frame)
+                seen = Seen(own.depth * unit, own.points * unit, own.colours)
             if limits is None:
                 low, high = seen.depth.quantile(torch.tensor([NEAR, FAR])).tolist()
                 limits = low, high
             video.write(coloured(seen.depth.log()[None, None], torch.tensor([limits]).log())[0])
             if array:
                 array.write(seen.depth)
-            if before is not None:
-                steps.append(predictor.step(before, frame))
             if number % every == 0:
                 clouds.append((number, *_thinned(seen, limits)))
-            before = frame
+            before = frame, own
     if not steps:
         raise UnreadableSample(f"{path}: expected at least two frames of a film")
     poses = chain(torch.stack(steps))
     return [files["video"], *([files["array"]] if array else []), *_save_way(folder, name, poses, clouds, rate)]
+
+
+def scaled(pose: Tensor, factor: float) -> Tensor:
+    """A pose (4, 4) with its translation multiplied."""
+    return se3.pose(pose[:3, :3], factor * pose[:3, 3])
 
 
 def _save_way(

@@ -24,8 +24,8 @@ class Networks:
     normalise: bool = True
     """Take (x − 0.45)/0.225 of the pictures, as Monodepth2; AF-SfMLearner does not."""
     norm: Norm = "batch"
-    """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. `frozen` and `group` learn the same on any number
-    of GPUs, `sync` where each takes its part of a step at once."""
+    """`batch`; `sync`, over all GPUs; `frozen` statistics; or `group`. The last two learn the same on any number of
+    GPUs; `sync` does where each takes its part of a step at once."""
     pose: PoseKind = "pair"
     """`pair`: an encoder of two frames; `shared`: the depth encoder's maps of each; `cost_volume`: how far the features
     of one frame have moved in the other, which finds the direction of motion long before the others do."""

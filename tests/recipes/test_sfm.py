@@ -259,3 +259,11 @@ def test_a_lens_that_is_learnt_starts_from_the_given_one(batch):
     found = recipe.model.motions(Frames.of(batch, (0, -1, 1)))
     assert found.intrinsics.equal(batch["intrinsics"])
     assert lens_of(found.intrinsics, 48, 64).fx.requires_grad
+
+
+def test_a_mean_map_is_a_baseline_only_where_it_is_known():
+    recipe = made()
+    assert set(recipe.baselines((6, 8))) == {"constant"}
+    recipe.mean_disparity.fill_(0.5)
+    depths = recipe.baselines((6, 8))
+    assert {name: depth.unique().tolist() for name, depth in depths.items()} == {"mean-map": [2.0], "constant": [1.0]}

@@ -94,8 +94,8 @@ class SfmRecipe(Recipe):
             else AppearanceObjective(weights, photometric.scales)
         )
         self.flow = FlowObjective(weights) if stage == "flow" else RefinedFlowObjective(weights)
-        self.register_buffer("mean_disparity", torch.ones(1, 1, MAP, MAP))
-        """Of training: what can be known of a picture's depth without looking at it."""
+        self.register_buffer("mean_disparity", torch.zeros(1, 1, MAP, MAP))
+        """Of training: what can be known of a picture's depth without looking at it. 0: training has no true depth."""
         self.register_buffer("lens", torch.full((max(LENSES),), torch.nan))
         """Of training, for prediction where it is told none: intrinsics, then NaN."""
         self.register_buffer("size", torch.zeros(2, dtype=torch.int64))
@@ -192,9 +192,12 @@ class SfmRecipe(Recipe):
         return records
 
     def baselines(self, size: tuple[int, int]) -> dict[str, Tensor]:
-        """The mean map of training, and one depth everywhere: (1, 1, H, W) each, up to scale."""
-        mean = 1 / F.interpolate(self.mean_disparity, size, mode="bilinear", antialias=True).clamp(min=1e-6)
-        return {"mean-map": mean, "constant": torch.ones_like(mean)}
+        """One depth everywhere, and the mean map of training where it is known: (1, 1, H, W) each, up to scale."""
+        constant = {"constant": self.mean_disparity.new_ones(1, 1, *size)}
+        if not self.mean_disparity.any():
+            return constant
+        mean = F.interpolate(self.mean_disparity, size, mode="bilinear", antialias=True)
+        return {"mean-map": 1 / mean.clamp(min=1e-6)} | constant
 
     def summarise(self, records: dict[str, Tensor]) -> dict[str, float]:
         chain = records.pop("chain", None)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from salticid.diffusion import keyed_normal, keyed_uniform, multi_resolution_noise, stable_key
+from salticid.diffusion import keyed_normal, keyed_uniform, multi_resolution_noise, offset_noise, stable_key
 from salticid.diffusion.noise import _STRIDE, _layer_sizes, _mix_
+from salticid.errors import ConfigError
 
 KEYS = torch.tensor([0, 1, 2, 3, 41, 2**40, 2**62 + 5])
 
@@ -75,6 +76,35 @@ def test_uniform_is_uniform_and_open():
     u = keyed_uniform(torch.arange(1000), (100,), seed=0)
     assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 1e-3
     assert 0 < u.min() < u.max() < 1
+
+
+def test_offset_noise_moves_the_mean_of_a_clip_channel_by_channel():
+    """White noise of the same stream plus a number that the frames share; normal, of the level's spread."""
+    keys, shape = torch.arange(3000), (3, 2, 4, 4)
+    noise = offset_noise(keys, shape, 0.1, seed=0, dtype=torch.float64)
+    offset = noise - keyed_normal(keys, shape, seed=0, dtype=torch.float64)
+    number = offset[:, 0, :, 0, 0]
+    torch.testing.assert_close(offset, number[:, None, :, None, None].expand_as(offset), rtol=0, atol=1e-14)
+    assert stats.kstest(number.flatten().numpy() / 0.1, "norm").pvalue > 1e-3
+    assert abs(torch.corrcoef(number.T)[0, 1]) < 4.5 / math.sqrt(3000)
+    assert noise.var().item() == pytest.approx(1.01, abs=4.5 * 1.01 * math.sqrt(2 / noise.numel()))
+
+
+def test_offset_noise_without_level_is_white():
+    assert torch.equal(offset_noise(KEYS, (2, 4, 5), 0.0, seed=3), keyed_normal(KEYS, (2, 4, 5), seed=3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (5, 2, 3, 4), (2, 5, 2, 3, 4)])
+def test_offset_noise_does_not_depend_on_the_batch(shape):
+    whole = offset_noise(KEYS, shape, 0.1, seed=4)
+    assert whole.shape == (7, *shape)
+    assert torch.equal(torch.cat([offset_noise(k, shape, 0.1, seed=4) for k in KEYS.split(3)]), whole)
+
+
+@pytest.mark.parametrize(("shape", "level"), [((2, 3, 4), -0.1), ((3, 4), 0.1)])
+def test_offset_noise_refuses(shape, level):
+    with pytest.raises(ConfigError, match="offset noise"):
+        offset_noise(KEYS, shape, level, seed=0)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 0.9])

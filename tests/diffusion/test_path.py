@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from salticid.diffusion import VE, VP, Flow, beta_table
+from salticid.diffusion import VE, VP, Flow, beta_table, per_row
 from salticid.errors import ConfigError
 
 SCALED = beta_table("scaled_linear", 1000, 0.00085, 0.012)
@@ -90,3 +90,26 @@ def test_mix_is_in_the_precision_of_computation(dtype):
         for b in range(2):
             expected = (path.alpha(t[b]) + 2 * path.sigma(t[b])).item()
             torch.testing.assert_close(x[b], torch.full((3, 4), expected, dtype=x.dtype))
+
+
+def test_times_of_rows_of_clips_and_one_for_all():
+    x = torch.zeros(6, 4)
+    assert per_row(torch.tensor(2.0), x).tolist() == [2] * 6
+    assert per_row(torch.arange(6), x).tolist() == [0, 1, 2, 3, 4, 5]
+    assert per_row(torch.tensor([1.0, 5.0]), x).tolist() == [1, 1, 1, 5, 5, 5]
+    assert per_row(torch.tensor([3.0]), x).tolist() == [3] * 6
+
+
+@pytest.mark.parametrize("times", [0, 4, 12])
+def test_times_that_fit_neither_rows_nor_clips_are_refused(times):
+    with pytest.raises(ConfigError, match=f"{times} of them for 6 rows"):
+        VE().mix(torch.zeros(6, 2), torch.ones(6, 2), torch.ones(times))
+
+
+@pytest.mark.parametrize(("path", "t"), [(VE(), torch.tensor([0.5, 80.0])), (VP(SCALED), torch.tensor([3, 999]))])
+def test_a_clip_shares_its_noise_level_in_both_layouts(path, t):
+    x0, eps = torch.randn(2, 2, 5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    by_clip = path.mix(x0, eps, t)
+    assert torch.equal(path.mix(x0.flatten(0, 1), eps.flatten(0, 1), t), by_clip.flatten(0, 1))
+    for b in range(2):
+        assert torch.equal(by_clip[b], path.mix(x0[b], eps[b], t[b]))

@@ -167,3 +167,55 @@ def test_cpu_grid_drives_a_gpu_model(solver):
         return solver(denoise, NOISE.float().to(device), ZERO_SNR, spaced_grid(1000, 5, "trailing")).cpu()
 
     torch.testing.assert_close(on("cuda"), on("cpu"), rtol=1e-4, atol=1e-4)
+
+
+def growth_by_hand(solver, sigmas, c):
+    """x_end / x_start on data N(0, c²), where D = c²/(c²+σ²) x: the papers' steps as recurrences of plain numbers."""
+    x, before = 1.0, None
+    for s, u in itertools.pairwise(sigmas):
+        slope, h = s / (c**2 + s**2), u - s
+        denoised = x * c**2 / (c**2 + s**2)
+        if u == 0 or solver is first_order:
+            x, before = x + h * slope * x, (denoised, s)
+        elif solver is heun:
+            ahead = x + h * slope * x
+            x = x + h / 2 * (slope * x + u / (c**2 + u**2) * ahead)
+        else:
+            step, mixed = math.log(s / u), denoised
+            if before is not None:
+                r = math.log(before[1] / s) / step
+                mixed = (1 + 1 / (2 * r)) * denoised - before[0] / (2 * r)
+            x, before = u / s * x - math.expm1(-step) * mixed, (denoised, s)
+    return x
+
+
+@pytest.mark.parametrize("solver", [first_order, heun, dpmpp_2m])
+@pytest.mark.parametrize(("n", "c"), [(1, 0.6), (2, 1.0), (25, 1.0), (30, 0.6)])
+def test_steps_by_hand_on_the_levels_of_stable_video_diffusion(solver, n, c):
+    """EDM's Euler, Heun (Karras et al. 2022, algorithm 1) and DPM++2M (Lu et al. 2022), σ 700 to 0.002 to 0, ρ 7."""
+    sigmas, noise = karras_grid(n, 0.002, 700), NOISE.clone()
+
+    def denoise(x, t):
+        x0 = c**2 / (c**2 + t**2) * x
+        return x0, (x - x0) / t
+
+    found = solver(denoise, noise, VE(), sigmas)
+    # The result is about 1/700 of the start, over which arithmetic rounds.
+    torch.testing.assert_close(found, growth_by_hand(solver, sigmas.tolist(), c) * NOISE, rtol=1e-10, atol=1e-14)
+    assert torch.equal(noise, NOISE)
+
+
+@pytest.mark.parametrize(("solver", "order"), [(first_order, 1), (heun, 2), (dpmpp_2m, 2)])
+def test_order_on_the_levels_of_stable_video_diffusion(solver, order):
+    """Without the step to 0, which is Euler's for all and has an error of its own."""
+    coarse, fine = (gaussian_error(solver, VE(), karras_grid(n, 0.002, 700)[:-1]) for n in (200, 400))
+    assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("solver", [first_order, heun, dpmpp_2m])
+def test_float32_is_enough_from_700(solver):
+    """25 steps of a network of v: 1e-4 of data of unit size."""
+    denoise = Denoiser(lambda x, t: torch.tanh(x @ MIXING.to(x.dtype)), VE(), V(), quarter_log, sigma_data=1.0)
+    times = karras_grid(25, 0.002, 700)
+    exact = solver(denoise, 700 * NOISE, VE(), times)
+    torch.testing.assert_close(solver(denoise, 700 * NOISE.float(), VE(), times).double(), exact, rtol=0, atol=1e-4)

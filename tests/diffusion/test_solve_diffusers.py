@@ -23,15 +23,19 @@ from salticid.diffusion import (
     Denoiser,
     Epsilon,
     Flow,
+    LevelIndex,
     V,
     Velocity,
     dpmpp_2m,
+    epsilon_scaling,
     first_order,
     heun,
     karras_grid,
+    noise_levels,
     quarter_log,
     spaced_grid,
     thousandfold,
+    v_scaling,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -189,3 +193,48 @@ def test_flow_match_euler(in_double, shift):
     denoise = Denoiser(lambda x, t: -network(x, t), Flow(), Velocity(), thousandfold)
     found = first_order(denoise, NOISE, Flow(), scheduler.sigmas)
     torch.testing.assert_close(found, diffusers_loop(scheduler, NOISE, network), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("scheduler_class", "solver"), [(EDMEulerScheduler, first_order), (EDMDPMSolverMultistepScheduler, dpmpp_2m)]
+)
+@pytest.mark.parametrize("n", [14, 25])
+def test_v_of_stable_video_diffusion_in_edm_schedulers(in_double, scheduler_class, solver, n):
+    """Their v-prediction with σ_data 1 is `v_scaling`; levels .002 to 700, where ρ = 7 multiplies their float32 ramp's
+    rounding: ours go in."""
+    scheduler = in_double(scheduler_class)(sigma_max=700.0, sigma_data=1.0, prediction_type="v_prediction")
+    scheduler.set_timesteps(n)
+    times = karras_grid(n, 0.002, 700.0)
+    torch.testing.assert_close(scheduler.sigmas.double(), times, rtol=1e-5, atol=0)
+    scheduler.sigmas, scheduler.timesteps = times, quarter_log(times[:-1])
+    expected = diffusers_loop(scheduler, NOISE * 700, network)
+    found = solver(v_scaling().denoiser(network), NOISE * 700, VE(), times)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_heun_on_the_levels_of_stable_video_diffusion(in_double):
+    """Its scheduler knows no levels outside of its table: ours go in, each but the first twice."""
+    scheduler = in_double(HeunDiscreteScheduler)(**SD, prediction_type="v_prediction")
+    scheduler.set_timesteps(12)
+    times = karras_grid(12, 0.002, 700.0)
+    scheduler.sigmas = torch.cat([times[:1], times[1:-1].repeat_interleave(2), times[-1:]])
+    scheduler.timesteps = quarter_log(scheduler.sigmas[:-1])
+    expected = diffusers_loop(scheduler, NOISE * 700, network)
+    found = heun(v_scaling().denoiser(network), NOISE * 700, VE(), times)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("prediction", "make"), [("epsilon", epsilon_scaling), ("v_prediction", v_scaling)])
+def test_stable_diffusion_over_levels(in_double, prediction, make):
+    """A discrete network on the VE path: told the index of the level, started like the scheduler's latents."""
+    scheduler = in_double(EulerDiscreteScheduler)(**SD, prediction_type=prediction, timestep_spacing="leading")
+    scheduler.set_timesteps(10)
+    levels = noise_levels(VP.from_scheduler(SD))
+    times = torch.cat([levels[spaced_grid(1000, 10, "leading")[:-1]], torch.zeros(1, dtype=torch.float64)])
+    torch.testing.assert_close(scheduler.sigmas, times, rtol=1e-10, atol=0)
+    scaling = make(LevelIndex(levels))
+    start = scaling.start(NOISE, times[0].item())
+    torch.testing.assert_close(start, NOISE * scheduler.init_noise_sigma, rtol=1e-10, atol=0)
+    expected = diffusers_loop(scheduler, start, network)
+    found = first_order(scaling.denoiser(network), start, VE(), times)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)

@@ -8,10 +8,19 @@ import torch
 from diffusers import DDIMScheduler, LCMScheduler
 from scipy import stats
 
-from salticid.diffusion import LogitNormal, LogNormal, UniformIntegers, karras_grid, power_grid, spaced_grid
+from salticid.diffusion import (
+    LogitNormal,
+    LogNormal,
+    UniformIntegers,
+    UniformLevels,
+    karras_grid,
+    power_grid,
+    spaced_grid,
+)
 from salticid.errors import ConfigError
 
 KEYS = torch.arange(20_000)
+LEVELS = torch.logspace(-1, 1, 50, dtype=torch.float64)
 SAMPLERS = [
     UniformIntegers(),
     UniformIntegers(steps=50, noisy_share=0.3),
@@ -19,6 +28,7 @@ SAMPLERS = [
     LogitNormal(mean=0.5, std=0.7, noisy_share=0.1),
     LogNormal(),
     LogNormal(mean=1.0, std=1.6, sigma_max=700, noisy_share=0.2),
+    UniformLevels(levels=LEVELS, noisy_share=0.1),
 ]
 
 
@@ -50,6 +60,22 @@ def test_noisy_share():
     assert stats.kstest(near, "uniform", (math.log(700) - 2, 2)).pvalue > 1e-3
 
     assert UniformIntegers(noisy_share=1.0)(KEYS, seed=0).unique().tolist() == list(range(900, 1000))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_uniform_levels_are_those_of_uniform_integers(share):
+    index = UniformIntegers(steps=50, noisy_share=share)(KEYS[:500], seed=3)
+    levels = UniformLevels(levels=LEVELS, noisy_share=share)(KEYS[:500], seed=3)
+    assert torch.equal(levels, LEVELS[index].float())
+
+
+def test_streams_are_independent():
+    """The levels of a clip and of its conditioning frame: their correlation within 4.5 standard errors of 0."""
+    sigma = LogNormal(mean=1.0, std=1.6)(KEYS, seed=0).log()
+    frame = LogNormal(mean=-3.0, std=0.5)(KEYS, seed=0, stream="conditioning").log()
+    assert stats.kstest(frame, "norm", (-3.0, 0.5)).pvalue > 1e-3
+    assert torch.corrcoef(torch.stack([sigma, frame]))[0, 1].abs() < 4.5 / math.sqrt(len(KEYS))
+    assert torch.equal(LogNormal(mean=1.0, std=1.6)(KEYS, seed=0, stream="time").log(), sigma)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -1,9 +1,10 @@
 """One core for DDPM, EDM and flow matching: paths, targets, times, losses, solvers, guidance, keyed noise."""
 
-from salticid.diffusion.guide import classifier_free, linear_scale, triangle_scale
-from salticid.diffusion.loss import DiffusionLoss, EDMWeighting, MinSNR, Scored, Uniform, Weighting
-from salticid.diffusion.noise import keyed_normal, keyed_uniform, multi_resolution_noise, stable_key
-from salticid.diffusion.path import VE, VP, Flow, Path, beta_table
+from salticid.diffusion.guide import classifier_free, linear_scale, spatiotemporal_scale, triangle_scale
+from salticid.diffusion.loss import DiffusionLoss, EDMWeighting, MinSNR, NoiseWeighting, Scored, Uniform, Weighting
+from salticid.diffusion.noise import keyed_normal, keyed_uniform, multi_resolution_noise, offset_noise, stable_key
+from salticid.diffusion.path import VE, VP, Flow, Path, beta_table, per_row
+from salticid.diffusion.sigma import LevelIndex, Scaling, edm_scaling, epsilon_scaling, noise_levels, v_scaling
 from salticid.diffusion.solve import (
     Denoise,
     Denoiser,
@@ -20,6 +21,7 @@ from salticid.diffusion.times import (
     LogNormal,
     TimeSampler,
     UniformIntegers,
+    UniformLevels,
     karras_grid,
     power_grid,
     spaced_grid,
@@ -36,15 +38,19 @@ __all__ = [
     "EDMWeighting",
     "Epsilon",
     "Flow",
+    "LevelIndex",
     "LogNormal",
     "LogitNormal",
     "MinSNR",
+    "NoiseWeighting",
     "Path",
+    "Scaling",
     "Scored",
     "Target",
     "TimeSampler",
     "Uniform",
     "UniformIntegers",
+    "UniformLevels",
     "V",
     "Velocity",
     "Weighting",
@@ -52,6 +58,8 @@ __all__ = [
     "check",
     "classifier_free",
     "dpmpp_2m",
+    "edm_scaling",
+    "epsilon_scaling",
     "first_order",
     "heun",
     "identity",
@@ -60,11 +68,16 @@ __all__ = [
     "keyed_uniform",
     "linear_scale",
     "multi_resolution_noise",
+    "noise_levels",
+    "offset_noise",
+    "per_row",
     "power_grid",
     "quarter_log",
     "recover",
     "spaced_grid",
+    "spatiotemporal_scale",
     "stable_key",
     "thousandfold",
     "triangle_scale",
+    "v_scaling",
 ]

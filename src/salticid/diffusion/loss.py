@@ -52,6 +52,17 @@ class EDMWeighting(Weighting):
 
 
 @dataclass(frozen=True)
+class NoiseWeighting(Weighting):
+    """alpha² / sigma²: unit weight on the error of eps, whatever the network predicts.
+
+    For alpha = 1 it is the sigma⁻² that generative-models calls the weighting of eps.
+    """
+
+    def __call__(self, snr: Tensor) -> Tensor:
+        return snr
+
+
+@dataclass(frozen=True)
 class MinSNR(Weighting):
     """min(SNR, gamma) (Hang et al. 2023, "Efficient diffusion training via Min-SNR weighting")."""
 
@@ -101,12 +112,13 @@ class DiffusionLoss:
         output: Float[Tensor, "b ..."],
         x0: Float[Tensor, "b ..."],
         eps: Float[Tensor, "b ..."],
-        t: Shaped[Tensor, " b"],
+        t: Shaped[Tensor, " clips"],
         mask: Bool[Tensor, "#b ..."] | None = None,
     ) -> Scored:
         """Score the output of a network that has seen `path.mix(x0, eps, t)`, in float32 also under autocast.
 
         Args:
+            t: as in `per_row`: (b,), or (clips,) where the rows of x0 are the frames of clips.
             mask: True where x0 is valid, broadcastable to it; None: everywhere.
         """
         output, x0, eps = (tensor.to(precision(output, x0, eps)) for tensor in (output, x0, eps))

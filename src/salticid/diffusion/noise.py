@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from salticid.errors import ConfigError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int64
 
@@ -66,6 +68,41 @@ def keyed_normal(
     angle = words.bitwise_and_(0xFFFFFFFF).double().mul_(2.0**-32 * 2 * math.pi)
     halves = [angle.cos().mul_(radius).to(dtype), angle.sin_().mul_(radius).to(dtype)]
     return torch.cat(halves, dim=1)[:, :count].reshape(len(keys), *shape)
+
+
+def offset_noise(
+    keys: Int64[Tensor, " b"],
+    shape: tuple[int, ...],
+    level: float,
+    *,
+    seed: int,
+    stream: str = "noise",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "b ..."]:
+    """White noise plus `level` times one normal number for each sample and channel (Guttenberg 2023, "Diffusion with
+    offset noise"): the network learns to move the mean of a picture, which white noise hardly touches.
+
+    All frames of a clip share the number, so that what is moved is the clip and not its flicker. The variance is
+    1 + level², not brought back to 1. With level 0 it is `keyed_normal`.
+
+    Args:
+        keys, seed, stream, device, dtype: as in `keyed_normal`; a key for each clip.
+        shape: of one sample: (channels, height, width), or (frames, channels, height, width), with any number of
+            dimensions before the channels.
+        level: at least 0; 0.02 to 0.1 are usual.
+
+    Raises:
+        ConfigError: the level is negative, or the shape has no channels, height and width.
+    """
+    if level < 0 or len(shape) < 3:
+        raise ConfigError(f"offset noise: expected a level of at least 0 on (..., c, h, w), got {level} on {shape}")
+    noise = keyed_normal(keys, shape, seed=seed, stream=stream, device=device, dtype=dtype)
+    if level == 0:
+        return noise
+    one = (*[1] * (len(shape) - 3), shape[-3], 1, 1)
+    offset = keyed_normal(keys, one, seed=seed, stream=f"{stream}/offset", device=device, dtype=dtype)
+    return noise + level * offset
 
 
 def multi_resolution_noise(

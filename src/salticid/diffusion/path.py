@@ -24,6 +24,24 @@ def precision(*tensors: Tensor) -> torch.dtype:
     return reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
 
 
+def per_row(t: Tensor, x: Float[Tensor, "b ..."]) -> Tensor:
+    """A time for every row of x (b,), from one for all (), one for each row (b,), or one for each clip.
+
+    A clip's frames share their noise level: with x of (clips · frames, ...), frames innermost, `t` may be (clips,).
+    With x of (clips, frames, ...) a clip is a row.
+
+    Raises:
+        ConfigError: the rows are no whole number of frames for each time.
+    """
+    if t.ndim == 0:
+        return t.expand(len(x))
+    if len(t) == len(x):
+        return t
+    if not len(t) or len(x) % len(t):
+        raise ConfigError(f"times: {len(t)} of them for {len(x)} rows; expected one for each row or for each clip")
+    return t.repeat_interleave(len(x) // len(t))
+
+
 class Path(ABC):
     """How data turn into noise. `alpha` and `sigma` take times of any shape and keep shape and precision."""
 
@@ -41,11 +59,11 @@ class Path(ABC):
         return torch.empty(0)
 
     def at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma) at a time for each sample (B,) or one for all (), ready to multiply x (B, ...).
+        """(alpha, sigma) at times as in `per_row`, ready to multiply x (B, ...).
 
         Tables and grids are in float64; the results are in the precision that x is computed in.
         """
-        t = t.reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
+        t = per_row(t.reshape(-1), x).reshape(-1, *[1] * (x.ndim - 1)) if t.ndim else t
         return self.alpha(t).to(x.device, precision(x)), self.sigma(t).to(x.device, precision(x))
 
     def mix(self, x0: Float[Tensor, "b ..."], eps: Float[Tensor, "b ..."], t: Tensor) -> Float[Tensor, "b ..."]:

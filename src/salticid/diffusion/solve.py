@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from salticid.diffusion.path import Path, precision
+from salticid.diffusion.path import Path, per_row, precision
 from salticid.diffusion.target import Target, check, recover
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Denoiser:
     """
 
     network: Callable[[Tensor, Tensor], Tensor]
-    """(x as scaled, the time as told by `clock`, (B,)) -> F in the shape of x. Conditions are bound to it."""
+    """(x as scaled, the time as told by `clock`, one for each row of x) -> F in the shape of x. Conditions are bound
+    to it."""
     path: Path
     target: Target
     clock: Callable[[Tensor], Tensor] = identity
@@ -119,14 +120,14 @@ class Denoiser:
     Diffusion: c_in = 1 / √(sigma² + sigma_data²)); None: the network sees x itself."""
 
     def output(self, x: Float[Tensor, "b ..."], t: Tensor) -> Float[Tensor, "b ..."]:
-        """The network's F for a noisy x at a time for each sample (B,) or one for all ()."""
+        """The network's F for a noisy x at times as in `per_row`: for each row, for each clip or one for all."""
         if self.sigma_data is not None:
             alpha, sigma = self.path.at(t, x)
             x = x / torch.hypot(alpha * self.sigma_data, sigma)
         time = self.clock(t).to(x.device)
         if time.is_floating_point():
             time = time.to(precision(x))
-        return self.network(x, time.expand(len(x)))
+        return self.network(x, per_row(time, x))
 
     def __call__(self, x: Float[Tensor, "b ..."], t: Tensor) -> tuple[Tensor, Tensor]:
         check(self.path, self.target, t)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -38,10 +39,21 @@ class TimeSampler(ABC):
             raise ConfigError(f"noisy_width: expected a number in (0, {self.widest}], got {self.noisy_width}")
 
     def __call__(
-        self, keys: Int64[Tensor, " b"], *, seed: int, device: torch.device | str | None = None
+        self,
+        keys: Int64[Tensor, " b"],
+        *,
+        seed: int,
+        stream: str = "time",
+        device: torch.device | str | None = None,
     ) -> Shaped[Tensor, " b"]:
-        """Times (B,) for the samples `keys`; float32, or int64 for a discrete path."""
-        which, u = keyed_uniform(keys, (2,), seed=seed, stream="time", device=device).unbind(1)
+        """Times (B,) for the samples `keys`; float32, or int64 for a discrete path.
+
+        Args:
+            keys: one for each sample; for videos, one for each clip.
+            stream: names the use. A second level for the same sample, such as that of noise on a conditioning
+                frame, needs its own: else it would rise and fall with the first.
+        """
+        which, u = keyed_uniform(keys, (2,), seed=seed, stream=stream, device=device).unbind(1)
         return torch.where(which < self.noisy_share, self.noisy(u), self.usual(u))
 
     @abstractmethod
@@ -100,6 +112,28 @@ class LogNormal(TimeSampler):
 
     def noisy(self, u: Tensor) -> Tensor:
         return (math.log(self.sigma_max) - self.noisy_width * u).exp().float()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UniformLevels(TimeSampler):
+    """Evenly from a table of noise levels, for the VE path: `UniformIntegers` of a discrete path, as levels.
+
+    Noisy: the last `noisy_width` of the table, as a fraction. With `noise_levels(VP(...))` it trains a network of
+    Stable Diffusion's kind in sigma.
+    """
+
+    levels: Float64[Tensor, " steps"]
+    """Ascending, above 0."""
+
+    def usual(self, u: Tensor) -> Tensor:
+        return self._taken(u, UniformIntegers.usual)
+
+    def noisy(self, u: Tensor) -> Tensor:
+        return self._taken(u, UniformIntegers.noisy)
+
+    def _taken(self, u: Tensor, quantile: Callable[[UniformIntegers, Tensor], Tensor]) -> Tensor:
+        index = quantile(UniformIntegers(steps=len(self.levels), noisy_width=self.noisy_width), u)
+        return self.levels.to(u.device)[index].float()
 
 
 LCM_TIMES = 50

@@ -13,6 +13,7 @@ from salticid.geometry import se3
 from salticid.geometry.cameras import Pinhole
 from salticid.geometry.trajectory_files import read_kitti, read_tum
 from salticid.recipes import SfmRecipe
+from salticid.recipes.sfm.frames import Frames
 from salticid.recipes.sfm.predict import Predictor, Seen
 from salticid.recipes.sfm.settings import DepthRange, Networks
 
@@ -124,20 +125,36 @@ def test_refusals(recipe, tmp_path):
         SfmRecipe(stage="flow", networks=Networks(norm="group")).predict([folder / "000.png"], tmp_path / "out")
 
 
+KINDS = {
+    "pair": SfmRecipe,
+    "shared": lambda: SfmRecipe(networks=Networks("test_resnet", norm="group", pose="shared")),
+    "cost volume": lambda: SfmRecipe(
+        networks=Networks("test_resnet", norm="group", pose="cost_volume"), range=DepthRange(relative=True)
+    ),
+}
+
+
 @pytest.mark.slow
-def test_networks_leave_as_programs_and_onnx(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_networks_leave_as_programs_and_onnx(kind, tmp_path):
+    import onnxruntime
+
     torch.manual_seed(0)
-    recipe = SfmRecipe().eval()
+    recipe = KINDS[kind]().eval()
     recipe.size.copy_(torch.tensor(SIZE))
     made = recipe.export(tmp_path / "out")
     assert [path.name for path in made] == ["depth.pt2", "depth.onnx", "pose.pt2", "pose.onnx"]
-    images = torch.rand(3, 3, *SIZE)
+    frames = torch.rand(3, 2, 3, *SIZE)
+    lens = torch.tensor([40.0, 40.0, 23.5, 19.5]).expand(3, 4)
+    rays = Pinhole(*SIZE, 40.0, 40.0, 23.5, 19.5).rays()[0].permute(2, 0, 1).expand(3, 3, *SIZE)
     with torch.no_grad():
-        expected = recipe.model.to_depth(recipe.model.disparities(images)[0])
-        program = torch.export.load(tmp_path / "out/depth.pt2").module()(images)
-    torch.testing.assert_close(program, expected, atol=1e-4, rtol=1e-4)
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(tmp_path / "out/depth.onnx"), providers=["CPUExecutionProvider"])
-    (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
-    torch.testing.assert_close(torch.from_numpy(answer), expected, atol=1e-4, rtol=1e-4)
+        depth = recipe.model.to_depth(recipe.model.disparities(frames[:, 0])[0])
+        pose = recipe.model.motions(Frames(frames, frames, lens, (1,))).to_source[:, 0]
+    both = torch.cat([frames.flatten(1, 2), rays] if kind == "cost volume" else [frames.flatten(1, 2)], dim=1)
+    for name, images, expected in (("depth", frames[:, 0], depth), ("pose", both, pose)):
+        session = onnxruntime.InferenceSession(str(tmp_path / f"out/{name}.onnx"), providers=["CPUExecutionProvider"])
+        (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        program = torch.export.load(tmp_path / f"out/{name}.pt2").module()(images)
+        for found in (torch.from_numpy(answer), program):
+            whole = found if name == "depth" else se3.pose(se3.axis_angle_to_matrix(found[:, :3]), found[:, 3:])
+            torch.testing.assert_close(whole, expected, atol=1e-4, rtol=1e-4)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from salticid.errors import ConfigError, UserError
 from salticid.export.folder import whole_folder
+from salticid.nets.motion import PoseDecoder
+from salticid.nets.motion.cost_volume import CostVolumePose
 from salticid.recipes.sfm.model import MotionModel, PairPose, UNet
 
 TOLERANCE = 1e-4
@@ -21,22 +23,41 @@ class Depth(nn.Module):
     def __init__(self, model: MotionModel):
         super().__init__()
         assert model.depth is not None
-        self.network, self.low, self.high = model.depth, 1 / model.range.far, 1 / model.range.near
+        self.network, self.to_depth = model.depth, model.to_depth
 
     def forward(self, images: Tensor) -> Tensor:
-        return 1 / (self.low + (self.high - self.low) * self.network(images)[0])
+        return self.to_depth(self.network(images)[0])
 
 
 class Pose(nn.Module):
-    """Two frames (B, 6, H, W) in [0, 1], one after the other → axis-angle and translation (B, 6), of the points."""
+    """Two frames (B, 6, H, W) in [0, 1], one after the other, or as `pose_order` says → axis-angle and translation
+    (B, 6), of the points."""
 
-    def __init__(self, network: PairPose):
+    def __init__(self, model: MotionModel):
+        super().__init__()
+        assert isinstance(model.pose, PairPose | PoseDecoder)
+        self.pose = model.pose
+        self.shared = None if isinstance(model.pose, PairPose) or model.depth is None else model.depth.encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.shared is None:
+            axis_angle, translation = self.pose.decoder(self.pose.encoder(images)[-1])  # type: ignore[operator, union-attr]
+        else:
+            axis_angle, translation = self.pose(*(self.shared(frame)[-1] for frame in images.split(3, dim=1)))
+        return torch.cat([axis_angle[:, 0], translation[:, 0]], dim=1)
+
+
+class CostVolume(nn.Module):
+    """Two frames in [0, 1], and the unit rays of their pixels, x, y and z (B, 9, H, W) → axis-angle and translation
+    (B, 6), of the points."""
+
+    def __init__(self, network: CostVolumePose):
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        axis_angle, translation = self.network.decoder(self.network.encoder(images)[-1])
-        return torch.cat([axis_angle[:, 0], translation[:, 0]], dim=1)
+        axis_angle, translation, _ = self.network(*images.split(3, dim=1))
+        return torch.cat([axis_angle, translation], dim=1)
 
 
 class Flow(nn.Module):
@@ -51,7 +72,7 @@ class Flow(nn.Module):
 
 
 def export_motion(model: MotionModel, size: tuple[int, ...], output: Path, *, onnx: bool) -> list[Path]:
-    """Write NAME.pt2 and NAME.onnx of the depth, pose (of an encoder of pairs) and flow networks, for pictures of
+    """Write NAME.pt2 and NAME.onnx of the depth, pose and flow networks, for pictures of
     `size` and batches of any number.
 
     Raises:
@@ -78,8 +99,10 @@ def _networks(model: MotionModel) -> Iterator[tuple[str, nn.Module, int]]:
     """Name, module and channels of the input."""
     if model.depth is not None:
         yield "depth", Depth(model), 3
-    if isinstance(model.pose, PairPose):
-        yield "pose", Pose(model.pose), 6
+    if isinstance(model.pose, CostVolumePose):
+        yield "pose", CostVolume(model.pose), 9
+    elif model.pose is not None:
+        yield "pose", Pose(model), 6
     if model.flow is not None:
         yield "flow", Flow(model.flow), 6
 

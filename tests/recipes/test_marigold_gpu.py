@@ -1,7 +1,6 @@
 """The marigold recipe on a GPU does what it does on the CPU."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,17 +27,6 @@ DATA = WorldDepth(size=(32, 32), train_scenes=8, val_scenes=2, kind="room")
 STEPS, BATCH = 3, 4
 Device = Literal["cpu", "cuda"]
 ALL = {"compile": True, "channels_last": True, "checkpoint_activations": True}
-
-
-@pytest.fixture
-def exact() -> Iterator[None]:
-    """float32 products without TF32, which would round to 1e-3."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.set_float32_matmul_precision(before[0])
-    torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def recipe(device: Device, one_step: OneStep | None = None) -> MarigoldRecipe:

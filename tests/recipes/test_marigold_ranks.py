@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tests.engine.toys import exit_codes, on_ranks
-from torch import Tensor
+from tests.recipes.trained import Named, apart, weights
 
 from salticid.data.source import Data, Sample, Source
-from salticid.engine.checkpoint import CheckpointConfig, newest
+from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.log import LogConfig, RunLog
 from salticid.engine.optim import OptimizerConfig
 from salticid.engine.parallel import Mode
@@ -37,8 +36,6 @@ TOLERANCE = 1e-4
 changes gradients by 1e-6 of their size; `EPS` keeps Adam from enlarging that where a gradient is close to zero.
 Measured: 6e-6 at most."""
 EPS = 1e-3
-
-Weights = dict[str, Tensor]
 
 
 class Uneven(Data):
@@ -140,20 +137,7 @@ def runs(base, tmp_path_factory) -> Path:
     return folder
 
 
-def weights(run: Path) -> Weights:
-    checkpoint, _ = newest(run / "checkpoints")
-    assert checkpoint is not None
-    return load_file(checkpoint / "model.safetensors")
-
-
-def apart(a: Weights, b: Weights, start: Weights) -> float:
-    """How far trained weights are from others, as a share of how far they are from where they began."""
-    distance, way = (sum(float((a[n] - other[n]).square().sum()) for n in start) ** 0.5 for other in (b, start))
-    assert way > 0.01
-    return distance / way
-
-
-def start(case: Case, base: Path) -> Weights:
+def start(case: Case, base: Path) -> Named:
     """The weights that training begins with."""
     recipe = case.recipe(base)
     recipe.start(fresh=True)

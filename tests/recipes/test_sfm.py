@@ -242,6 +242,7 @@ def test_relative_depth_has_no_scale():
     depth = model.to_depth(logits.sigmoid())
     torch.testing.assert_close((1 / depth).mean(dim=(2, 3)), torch.ones(2, 1))
     torch.testing.assert_close(model.to_depth((logits + 1.5).sigmoid()), depth)
+    torch.testing.assert_close(model.linear(logits.sigmoid()), 1 / depth)
     torch.testing.assert_close(depth / depth[..., :1, :1], (logits[..., :1, :1] - logits).exp().float())
     (depth * torch.randn_like(depth)).sum().backward()
     assert logits.grad.sum(dim=(2, 3)).abs().max() < 1e-5 * logits.grad.abs().max()

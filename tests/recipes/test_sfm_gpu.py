@@ -1,7 +1,6 @@
 """The sfm recipe on a GPU does what it does on the CPU."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,17 +31,6 @@ ALL = {"compile": True, "channels_last": True, "checkpoint_activations": True}
 COST_VOLUME = {"networks": Networks(norm="group", pose="cost_volume")}
 PAIR = {"networks": Networks(norm="group")}
 ALTERNATING = {"stage": "alternating", "networks": Networks(norm="group")}
-
-
-@pytest.fixture
-def exact() -> Iterator[None]:
-    """float32 products without TF32, which would round to 1e-3."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.set_float32_matmul_precision(before[0])
-    torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def made(device: Device, values: dict[str, Any]) -> SfmRecipe:

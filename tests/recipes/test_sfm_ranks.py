@@ -13,7 +13,7 @@ import timm  # before the processes fork, which then need not
 import torch
 from safetensors.torch import load_file
 from tests.engine.toys import exit_codes, on_ranks
-from torch import Tensor
+from tests.recipes.trained import Named, apart, weights
 
 from salticid.data.source import Data, Source
 from salticid.engine import sharded
@@ -39,8 +39,6 @@ TOLERANCE = 2e-4
 changes gradients by 1e-6 of their size; `EPS` keeps Adam from enlarging that where a gradient is close to zero.
 Measured: 2e-5 at most."""
 EPS = 1e-3
-
-Named = dict[str, Tensor]
 
 
 class Rendered(Data):
@@ -144,19 +142,6 @@ def runs(tmp_path_factory) -> Path:
         assert case.train(data, folder / "one" / name, micro_batch=BATCH) == "finished"
     assert exit_codes(processes, timeout=200) == [0, 0]
     return folder
-
-
-def weights(run: Path) -> Named:
-    checkpoint, _ = newest(run / "checkpoints")
-    assert checkpoint is not None
-    return load_file(checkpoint / "model.safetensors")
-
-
-def apart(a: Named, b: Named, start: Named) -> float:
-    """How far trained weights are from others, as a share of how far they are from where they began."""
-    distance, way = (sum(float((a[n] - other[n]).square().sum()) for n in start) ** 0.5 for other in (b, start))
-    assert way > 0.01
-    return distance / way
 
 
 def start(case: Case) -> Named:

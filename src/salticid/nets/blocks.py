@@ -66,9 +66,9 @@ class ResBlock(Recomputable):
         return self.skip(x) + self.conv2(F.silu(h))
 
 
-def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+def group_norm(channels: int, groups: int = 8, epsilon: float = 1e-5) -> nn.GroupNorm:
     """GroupNorm with as many of `groups` as divide the channels."""
-    return nn.GroupNorm(math.gcd(channels, groups), channels)
+    return nn.GroupNorm(math.gcd(channels, groups), channels, epsilon)
 
 
 class TimeEmbedding(nn.Module):

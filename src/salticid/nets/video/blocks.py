@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salticid.nets.blocks import Recomputable, sinusoids
-from salticid.nets.video.layers import Mixer, SpaceBlock, TimeBlock, TimeConv, group_norm, perceptron, zeroed
+from salticid.nets.blocks import Recomputable, group_norm, sinusoids
+from salticid.nets.video.layers import GROUPS, Mixer, SpaceBlock, TimeBlock, TimeConv, perceptron, zeroed
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Residual(nn.Module):
         def convolution(channels: int) -> nn.Conv2d | TimeConv:
             return TimeConv(channels, outputs) if time else nn.Conv2d(channels, outputs, 3, padding=1)
 
-        self.in_layers = nn.Sequential(group_norm(inputs, epsilon), nn.SiLU(), convolution(inputs))
+        self.in_layers = nn.Sequential(group_norm(inputs, GROUPS, epsilon), nn.SiLU(), convolution(inputs))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs))
         last = zeroed(convolution(outputs))
-        self.out_layers = nn.Sequential(group_norm(outputs, epsilon), nn.SiLU(), nn.Identity(), last)
+        self.out_layers = nn.Sequential(group_norm(outputs, GROUPS, epsilon), nn.SiLU(), nn.Identity(), last)
         self.skip_connection = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def apply_to(self, x: Tensor, shift: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class VideoTransformer(Recomputable):
     def __init__(self, width: int, heads: int, context: int, reference: int = 0):
         super().__init__()
         self.width = width
-        self.norm = group_norm(width, 1e-6)
+        self.norm = group_norm(width, GROUPS, 1e-6)
         self.proj_in = nn.Linear(width, width)
         self.transformer_blocks = nn.ModuleList([SpaceBlock(width, heads, context)])
         self.time_stack = nn.ModuleList([TimeBlock(width, heads, context)])

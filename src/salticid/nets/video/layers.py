@@ -3,7 +3,6 @@
 Their attributes are called as in the files of generative-models, so that names of weights need no map.
 """
 
-import math
 from typing import TypeVar
 
 import torch
@@ -11,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound="nn.Linear | nn.Conv2d | nn.Conv3d")
+GROUPS = 32
+"""Of GroupNorm."""
 MIX = 0.5
 """Where the blend's parameter begins: sigmoid(0.5) ≈ 0.62 of the spatial part."""
 MOST = 65_535
@@ -181,11 +182,6 @@ def zeroed(layer: Layer) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def group_norm(channels: int, epsilon: float = 1e-5) -> nn.GroupNorm:
-    """GroupNorm in 32 groups, or as many of them as divide the channels."""
-    return nn.GroupNorm(math.gcd(channels, 32), channels, epsilon)
 
 
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

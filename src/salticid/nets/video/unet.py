@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salticid.nets.blocks import Recomputable, sinusoids
+from salticid.nets.blocks import Recomputable, group_norm, sinusoids
 from salticid.nets.video.blocks import Rows, VideoResBlock, VideoTransformer
 from salticid.nets.video.config import VideoUNetConfig
-from salticid.nets.video.layers import Block, group_norm, perceptron, zeroed
+from salticid.nets.video.layers import GROUPS, Block, perceptron, zeroed
 
 
 class Down(nn.Module):
@@ -59,7 +59,7 @@ class VideoUNet(nn.Module):
         self.middle_block = nn.ModuleList(middle)
         self.output_blocks = _way_up(config, kept)
         out = zeroed(nn.Conv2d(first, config.out_channels, 3, padding=1))
-        self.out = nn.Sequential(group_norm(first), nn.SiLU(), out)
+        self.out = nn.Sequential(group_norm(first, GROUPS), nn.SiLU(), out)
 
     def forward(
         self,

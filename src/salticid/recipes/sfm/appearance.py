@@ -78,7 +78,7 @@ class AppearanceObjective:
             terms["appearance"] = terms["appearance"] + held.mean() / len(maps)
             smooth = smoothness.edge_aware(change, target - found.moved, found.visible)
             terms["appearance_smoothness"] = terms["appearance_smoothness"] + smooth.mean() / len(maps)
-        terms["smoothness"] = disparity_smoothness(maps, frames.target)
+        terms["smoothness"] = disparity_smoothness([model.linear(level) for level in maps], frames.target)
         return weighted(terms, self.weights, {"visible": found.visible.float().mean()})
 
 

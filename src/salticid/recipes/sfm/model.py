@@ -124,13 +124,21 @@ class MotionModel(nn.Module):
     def to_depth(self, disparity: Tensor) -> Tensor:
         """Disparity in (0, 1), (…, H, W) → depth (or distance) from far to near, float32; with `range.relative`, in
         units of its harmonic mean over each map."""
+        linear = self.linear(disparity)
+        if self.range.relative:
+            return 1 / linear
+        low, high = 1 / self.range.far, 1 / self.range.near
+        return 1 / (low + (high - low) * linear)
+
+    def linear(self, disparity: Tensor) -> Tensor:
+        """Disparity in (0, 1), (…, H, W) → what inverse depth is linear in (but for an offset), float32: disparity
+        itself; with `range.relative`, its odds over their mean. For whatever compares or smooths shapes."""
         disparity = disparity.float()
         if not self.range.relative:
-            low, high = 1 / self.range.far, 1 / self.range.near
-            return 1 / (low + (high - low) * disparity)
+            return disparity
         odds = disparity.clamp(TINY, 1 - TINY)
         odds = odds / (1 - odds)
-        return odds.mean(dim=(-2, -1), keepdim=True) / odds
+        return odds / odds.mean(dim=(-2, -1), keepdim=True)
 
     def motions(self, frames: Frames, known: Tensor | None = None) -> Motions:
         """`known`: (B, 4, 4), the camera of a stereo partner, the last source, to the target's."""

@@ -44,8 +44,8 @@ class DepthObjective:
         depth = model.to_depth(upsampled(maps, frames.size)[:, :, 0])
         made = synthesise(frames.sources, depth, motions, model.range.measure)
         matched, automask = self.match(frames, made, batch["key"], clock)
-        smooth = [1 / model.to_depth(level) for level in maps] if model.range.relative else maps
-        terms = {"photometric": matched, "smoothness": disparity_smoothness(smooth, frames.target)}
+        smooth = disparity_smoothness([model.linear(level) for level in maps], frames.target)
+        terms = {"photometric": matched, "smoothness": smooth}
         terms |= self.further(model, frames, depth[:, 0], maps, motions, made, batch)
         return weighted(terms, self.weights, {"automask": automask})
 
@@ -88,7 +88,7 @@ class DepthObjective:
         if w.consistency:
             terms["consistency"] = self.consistency(model, frames, made)
         if w.distillation and self.teacher is not None:
-            terms["distillation"] = self.teacher.error(maps[0], frames.seen[:, 0])
+            terms["distillation"] = self.teacher.error(model.linear(maps[0]), frames.seen[:, 0])
         return terms
 
     def consistency(self, model: MotionModel, frames: Frames, made: Synthesis) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from toys import Denoiser, Duel, Toy, Vectors, settings, train
 
-from salticid.data.source import Data
+from salticid.data.source import Data, NoData
 from salticid.engine import checkpoint as checkpoints
 from salticid.engine.checkpoint import CheckpointConfig
 from salticid.engine.ema import EmaConfig
@@ -394,3 +394,8 @@ def test_a_run_of_no_steps_is_resumed_in_vain_or_begun_anew(tmp_path):
 
 def test_a_run_of_no_steps_can_be_rehearsed(tmp_path):
     assert Trainer(Pretrained(), Toy(), tmp_path / "run", settings(**NO_STEPS)).dry_run()["total_h"] == 0
+
+
+def test_without_data_there_is_nothing_to_rehearse(tmp_path):
+    with pytest.raises(UserError, match="no training samples"):
+        Trainer(Pretrained(), NoData(), tmp_path / "run", settings(**NO_STEPS)).dry_run()

@@ -13,8 +13,8 @@ from salticid.diffusion import VP, X0, Denoiser, Epsilon, V, first_order, spaced
 from salticid.errors import UserError
 from salticid.export.diffusers import MarigoldSettings, export_marigold
 from salticid.nets import stable_diffusion
+from salticid.nets.lora import Lora
 from salticid.nets.stable_diffusion.base import Base
-from salticid.recipes.marigold.settings import Lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
 

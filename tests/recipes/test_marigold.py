@@ -14,9 +14,10 @@ from salticid.engine.recipe import Clock
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
 from salticid.engine.trainer import Trainer
 from salticid.errors import ConfigError
+from salticid.nets.lora import Lora
 from salticid.recipes import MarigoldRecipe
 from salticid.recipes.marigold.objective import training_noise
-from salticid.recipes.marigold.settings import Lora, Noise, OneStep, Protocol, Sampler
+from salticid.recipes.marigold.settings import Noise, OneStep, Protocol, Sampler
 from salticid.world import WorldDepth
 
 DATA = WorldDepth(size=(32, 32), train_scenes=6, val_scenes=2)

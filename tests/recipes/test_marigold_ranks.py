@@ -22,8 +22,9 @@ from salticid.engine.parallel import Mode
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
 from salticid.engine.trainer import Trainer
 from salticid.engine.weights import trainable
+from salticid.nets.lora import Lora
 from salticid.recipes import MarigoldRecipe
-from salticid.recipes.marigold.settings import Lora, OneStep, Sampler
+from salticid.recipes.marigold.settings import OneStep, Sampler
 from salticid.world import WorldDepth
 
 pytestmark = [pytest.mark.dist, pytest.mark.slow]

@@ -21,7 +21,7 @@ from salticid.engine.rehearsal import rehearse
 from salticid.engine.settings import Settings, TrainerConfig, ValidationConfig
 from salticid.engine.signals import StopFlag
 from salticid.engine.state import parameters_by_phase
-from salticid.errors import ConfigError
+from salticid.errors import ConfigError, UserError
 
 __all__ = ["Settings", "Trainer", "TrainerConfig", "ValidationConfig"]
 
@@ -101,8 +101,10 @@ class Trainer:
         """One of everything (see `rehearse`), in a directory of its own that is removed; the run itself is not begun.
 
         Raises:
-            UserError: what would stop the run as well.
+            UserError: what would stop the run as well; there are no samples, as of a run of no steps.
         """
+        if not len(self.data.train()):
+            raise UserError("a dry run takes two steps, but there are no training samples (trainer.steps is 0?)")
         self.start()
         device = pick_device(self.settings.trainer.device)
         with (

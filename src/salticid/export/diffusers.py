@@ -1,6 +1,5 @@
 """A depth model as a `MarigoldDepthPipeline`, in a folder that diffusers loads."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-
 from salticid.errors import UserError
 from salticid.export.folder import whole_folder
+from salticid.export.parts import Half, write_json, write_network, write_transformer
 from salticid.losses.pretrained import package, read
+from salticid.nets.diffusers_folder import EXTRA
 from salticid.nets.stable_diffusion import UNet, Vae, merge_lora
-from salticid.nets.stable_diffusion.base import STEMS, TOKENIZER, Base
-from salticid.nets.stable_diffusion.parts import TEXT
+from salticid.nets.stable_diffusion.base import TOKENIZER, Base
 
-Half = Literal["fp16", "bf16"]
-
-HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
+TEXT = "text_model."
+"""Before every name of a text encoder's file; transformers 5 has it in its files no more, and reads both."""
 TABLE = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "trained_betas")
 """What a scheduler's configuration says of the path; the rest is about walking along it."""
 PARTS = {
@@ -85,14 +80,14 @@ def export_marigold(
             f"export with {settings.steps} steps at resolution {settings.resolution}; expected at least 1 step, and a "
             f"multiple of {factor}"
         )
-    dtype, found = HALVES[half] if half else None, Base(base, key)
+    found = Base(base, key)
     with whole_folder(output) as folder:
-        _write_network(merge_lora(unet), folder / "unet", dtype)
-        _write_network(vae, folder / "vae", dtype)
-        _write_text(found, folder, dtype)
-        ddim = package("diffusers", key, "marigold").DDIMScheduler
+        write_network(merge_lora(unet), folder / "unet", half)
+        write_network(vae, folder / "vae", half)
+        _write_text(found, folder, half)
+        ddim = package("diffusers", key, EXTRA).DDIMScheduler
         ddim(**_scheduler(found.scheduler(), settings)).save_config(folder / "scheduler")
-        _write_json(folder / "model_index.json", _index(settings))
+        write_json(folder / "model_index.json", _index(settings))
         (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
     return sorted(path for path in output.rglob("*") if path.is_file())
 
@@ -123,42 +118,17 @@ def _index(settings: MarigoldSettings) -> dict[str, Any]:
     }
 
 
-def _write_network(network: Any, folder: Path, dtype: torch.dtype | None) -> None:
-    network.save_config(folder)
-    _write_weights(network.state_dict(), folder / "diffusion_pytorch_model.safetensors", dtype)
-
-
-def _write_text(base: Base, folder: Path, dtype: torch.dtype | None) -> None:
+def _write_text(base: Base, folder: Path, half: Half | None) -> None:
     """Text encoder and tokenizer, the former under the names that every version of transformers reads."""
     file = base.weights("text_encoder")
     if file is None:
-        raise UserError(f"{base.key}: {base.name} has no text_encoder/{STEMS['text_encoder']}.safetensors to export")
+        raise UserError(f"{base.key}: {base.name} has no text_encoder/model.safetensors to export")
     weights = {TEXT + name.removeprefix(TEXT): value for name, value in read(file, base.key).items()}
-    target = folder / "text_encoder"
-    target.mkdir()
-    _write_weights(weights, target / "model.safetensors", dtype)
-    config = {name: value for name, value in base.config("text_encoder").items() if name != "dtype"}
-    # Else transformers would take it in the precision of the file, where diffusers takes the rest in float32.
-    _write_json(target / "config.json", config | {"torch_dtype": "float32"})
+    write_transformer(weights, base.config("text_encoder"), folder / "text_encoder", half)
     (folder / "tokenizer").mkdir()
     for name in TOKENIZER:
         if (source := base.tokenizer() / name).is_file():
             shutil.copyfile(source, folder / "tokenizer" / name)
-
-
-def _write_weights(tensors: Mapping[str, Tensor], file: Path, dtype: torch.dtype | None) -> None:
-    """In `dtype`, but for integers; None: as they are."""
-    stored = {}
-    for name, value in tensors.items():
-        to = dtype if dtype is not None and value.is_floating_point() else value.dtype
-        stored[name] = value.detach().to("cpu", to).contiguous()
-        if value.is_floating_point() and not stored[name].isfinite().all():
-            raise UserError(f"{file.parent.name}: {name} is not finite in {str(to).removeprefix('torch.')}")
-    save_file(stored, file, metadata={"format": "pt"})
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _readme(settings: MarigoldSettings) -> str:

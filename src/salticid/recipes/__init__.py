@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from salticid.recipes.marigold.recipe import MarigoldRecipe
     from salticid.recipes.panorama.recipe import PanoramaRecipe
     from salticid.recipes.sfm.recipe import SfmRecipe
+    from salticid.recipes.video.sv4d import Sv4dRecipe
+    from salticid.recipes.video.svd import SvdRecipe
 
-__all__ = ["AutoencoderRecipe", "MarigoldRecipe", "PanoramaRecipe", "SfmRecipe"]
+__all__ = ["AutoencoderRecipe", "MarigoldRecipe", "PanoramaRecipe", "SfmRecipe", "Sv4dRecipe", "SvdRecipe"]
 
 _MODULES = {
     "AutoencoderRecipe": "autoencoder",
     "MarigoldRecipe": "marigold.recipe",
     "PanoramaRecipe": "panorama.recipe",
     "SfmRecipe": "sfm.recipe",
+    "Sv4dRecipe": "video.sv4d",
+    "SvdRecipe": "video.svd",
 }
 
 

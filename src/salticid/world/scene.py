@@ -5,7 +5,8 @@ seconds, radians. All motion is a closed form of time.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -112,8 +113,8 @@ class Path:
 
 @dataclass(frozen=True)
 class Solids:
-    """All solids at one moment, each an affine image of a unit solid: `boxes` cubes [−1, 1]³ first, then balls and
-    upright cylinders (radius 1, |y| ≤ 1), then, in a room, the cube that it is the inside of."""
+    """All solids at one moment, or at several, each an affine image of a unit solid: `boxes` cubes [−1, 1]³ first, then
+    balls and upright cylinders (radius 1, |y| ≤ 1), then, in a room, the cube that it is the inside of."""
 
     boxes: int
     shell: bool
@@ -124,6 +125,8 @@ class Solids:
     sizes: "Float[Tensor, 'n 3']"
     """Lengths of the half-axes, m."""
     cylinder: "Float[Tensor, 'n']"
+    moments: "Int[Tensor, 'n'] | None" = None
+    """At which of several moments a solid is there; −1: at all of them. None: there is but one."""
 
     def __len__(self) -> int:
         return len(self.centres)
@@ -168,16 +171,31 @@ class Scene:
     def at(self, time: float) -> Solids:
         """The solids in the world's frame at `time`, s."""
         poses = torch.stack([body.pose(time) for body in self.bodies]).index_select(0, self.body)
-        rotation, still = poses[:, :3, :3], self.solids
-        return Solids(
-            boxes=still.boxes,
+        return _placed(self.solids, poses)
+
+    def during(self, times: Sequence[float]) -> "tuple[Scene, Solids]":
+        """The solids in the world's frame at several times: those of moving bodies come once for each. And the scene
+        whose `faces` and `body` are theirs."""
+        moving = torch.tensor([body.motion is not None for body in self.bodies]).index_select(0, self.body)
+        copies = torch.where(moving, len(times), 1)
+        which = torch.repeat_interleave(copies)
+        number = torch.arange(len(which)) - (copies.cumsum(0) - copies)[which]
+        begun = [(body, body.pose(times[0])) for body in self.bodies]
+        poses = [body.pose(time) if body.motion else pose for time in times for body, pose in begun]
+        of_body = torch.stack(poses).unflatten(0, (len(times), -1))
+        still = self.solids
+        repeated = Solids(
+            boxes=int(copies[: still.boxes].sum()),
             shell=still.shell,
-            axes=rotation @ still.axes,
-            centres=(rotation @ still.centres[..., None])[..., 0] + poses[:, :3, 3],
-            inverse=still.inverse @ rotation.transpose(1, 2),
-            sizes=still.sizes,
-            cylinder=still.cylinder,
+            axes=still.axes[which],
+            centres=still.centres[which],
+            inverse=still.inverse[which],
+            sizes=still.sizes[which],
+            cylinder=still.cylinder[which],
+            moments=torch.where(moving[which], number, -1),
         )
+        scene = replace(self, faces=self.faces[which], body=self.body[which])
+        return scene, _placed(repeated, of_body[number, scene.body])
 
     def motion(self, start: float, end: float) -> "Float[Tensor, 'b 4 4']":
         """How each body moves between two times: world to world, exactly the identity for those that rest."""
@@ -196,3 +214,14 @@ class Scene:
         middle = ((centres - radii[:, None]).amin(0) + (centres + radii[:, None]).amax(0)) / 2
         reach = torch.linalg.vector_norm(centres - middle, dim=-1) + radii
         return middle, reach.max().item()
+
+
+def _placed(solids: Solids, poses: "Float[Tensor, 'n 4 4']") -> Solids:
+    """Solids in the frames of their bodies, in the world's."""
+    rotation = poses[:, :3, :3]
+    return replace(
+        solids,
+        axes=rotation @ solids.axes,
+        centres=(rotation @ solids.centres[..., None])[..., 0] + poses[:, :3, 3],
+        inverse=solids.inverse @ rotation.transpose(1, 2),
+    )

@@ -69,19 +69,20 @@ def colour(
     distance: "Float[Tensor, 't s']",
     number: "Int[Tensor, 't s']",
     spread: "Float[Tensor, 't']",
+    moments: "Int[Tensor, 't']",
 ) -> "Float[Tensor, '3 t s']":
     """Display colour in [0, 1] along unit rays in tiles, given what they hit (`trace.closest`).
 
-    `spread`: the angle between neighbouring rays of each tile, rad.
+    `spread`: the angle between neighbouring rays of each tile, rad. `moments`: at which of several they look.
     """
     if scene.sky is None:
-        return _display(_solid_colour(scene, solids, origins, rays, distance, number, spread))
+        return _display(_solid_colour(scene, solids, origins, rays, distance, number, spread, moments))
     missed = distance >= FAR
     distance = torch.where(missed, distance.amin(1, keepdim=True), distance)  # keeps the bounds of a tile small
     linear = torch.empty_like(rays)
     solid, sky = (~missed).any(1).nonzero()[:, 0], missed.any(1).nonzero()[:, 0]
     if len(solid):
-        tiles = (origins[solid], rays[:, solid], distance[solid], number[solid], spread[solid])
+        tiles = (origins[solid], rays[:, solid], *(x[solid] for x in (distance, number, spread, moments)))
         linear[:, solid] = _solid_colour(scene, solids, *tiles)
     if len(sky):
         far = far_sky.radiance(scene.sky, scene.light, rays[:, sky].reshape(3, -1)).reshape(3, len(sky), -1)
@@ -90,7 +91,14 @@ def colour(
 
 
 def _solid_colour(
-    scene: Scene, solids: Solids, origins: Tensor, rays: Tensor, distance: Tensor, number: Tensor, spread: Tensor
+    scene: Scene,
+    solids: Solids,
+    origins: Tensor,
+    rays: Tensor,
+    distance: Tensor,
+    number: Tensor,
+    spread: Tensor,
+    moments: Tensor,
 ) -> "Float[Tensor, '3 t s']":
     shape = rays.shape
     points = (rays * distance).add_(origins.t()[..., None]).reshape(3, -1)
@@ -99,14 +107,16 @@ def _solid_colour(
     seen = surface(scene, solids, points, rays, number.reshape(-1))
     footprint /= (seen.normals * rays).sum(0).neg_().clamp_(min=0.12)
     albedo, gloss, glow = paint(scene.materials, seen.materials, seen.u, seen.v, footprint)
-    light, highlight = _light(scene, solids, seen, rays, shape)
+    light, highlight = _light(scene, solids, seen, rays, shape, moments)
     linear = albedo.mul_(light.lerp_(light.new_ones(()), glow)).add_(highlight.mul_(gloss))
     if scene.sky:
         linear = torch.lerp(linear, scene.sky.horizon[:, None], 1 - torch.exp(distance * -scene.sky.fog))
     return linear.reshape(shape)
 
 
-def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+def _light(
+    scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: torch.Size, moments: Tensor
+) -> tuple[Tensor, Tensor]:
     """Light that falls on points, (3, P), and the highlight that a glossy surface would mirror to the eye (Blinn)."""
     light = scene.light
     if light.sun:
@@ -116,7 +126,8 @@ def _light(scene: Scene, solids: Solids, seen: Surface, rays: Tensor, shape: tor
         square = (towards * towards).sum(0)
         towards = towards * torch.rsqrt(square)
         strength = 1 / (1 + square / light.reach**2)
-    shadow = lit(solids, light, (seen.points + seen.normals * 2e-3).reshape(shape)).reshape(-1).mul_(strength)
+    above = (seen.points + seen.normals * 2e-3).reshape(shape)
+    shadow = lit(solids, light, above, moments).reshape(-1).mul_(strength)
     direct = (seen.normals * towards).sum(0).clamp_(min=0).mul_(shadow)
     openness = _openness(scene, solids, seen)
     upwards = (0.5 - 0.5 * seen.normals[1]) * openness

@@ -10,7 +10,7 @@ from torch import Tensor
 from salticid.geometry.cameras import Camera
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 _SIDE = 8
 """A tile has `_SIDE`² rays."""
@@ -30,14 +30,20 @@ class Tiles:
     rays: "Float[Tensor, '3 t s']"
     spread: "Float[Tensor, 't']"
     """Angle between neighbours, rad."""
+    moments: "Int[Tensor, 't']"
+    """At which of several moments they look."""
 
     def batches(self) -> "Iterator[Tiles]":
         for start in range(0, len(self.origins), _BATCH):
             part = slice(start, start + _BATCH)
-            yield Tiles(self.origins[part], self.rays[:, part], self.spread[part])
+            yield Tiles(self.origins[part], self.rays[:, part], self.spread[part], self.moments[part])
 
 
-def tiles(rays_of_cameras: "list[Float[Tensor, 'h w 3']]", poses: Sequence[Tensor] | Tensor) -> Tiles:
+def tiles(
+    rays_of_cameras: "list[Float[Tensor, 'h w 3']]",
+    poses: Sequence[Tensor] | Tensor,
+    moments: Sequence[int] | None = None,
+) -> Tiles:
     origins, tiles = [], []
     for rays, pose in zip(rays_of_cameras, poses, strict=True):
         height, width = (-(-size // _SIDE) * _SIDE for size in rays.shape[:2])
@@ -50,7 +56,11 @@ def tiles(rays_of_cameras: "list[Float[Tensor, 'h w 3']]", poses: Sequence[Tenso
         origins.append(pose[:3, 3].float().expand(tiles[-1].shape[1], 3))
     together = torch.cat(tiles, dim=1)
     step = together[..., _SIDE:] - together[..., :-_SIDE]
-    return Tiles(torch.cat(origins), together, step.square_().sum(0).amax(1).sqrt_())
+    spread = step.square_().sum(0).amax(1).sqrt_()
+    counts = torch.tensor([len(origin) for origin in origins])
+    return Tiles(
+        torch.cat(origins), together, spread, torch.tensor(moments or [0] * len(origins)).repeat_interleave(counts)
+    )
 
 
 def join(tiles: "Float[Tensor, 'c t s']", cameras: Sequence[Camera], supersample: int = 1) -> list[Tensor]:

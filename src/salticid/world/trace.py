@@ -27,9 +27,13 @@ _NEAREST = 1e-3
 
 
 def closest(
-    solids: Solids, origins: "Float[Tensor, 't 3']", rays: "Float[Tensor, '3 t s']"
+    solids: Solids,
+    origins: "Float[Tensor, 't 3']",
+    rays: "Float[Tensor, '3 t s']",
+    moments: "Int[Tensor, 't'] | None" = None,
 ) -> "tuple[Float[Tensor, 't s'], Int[Tensor, 't s']]":
-    """Distance to the nearest solid along unit `rays` from the origin of their tile, and its number.
+    """Distance to the nearest solid along unit `rays` from the origin of their tile, and its number; of solids at
+    several moments, those at the tile's.
 
     Where nothing is hit: the inside of the shell, if there is one, else a distance ≥ `FAR` and number 0.
     """
@@ -39,7 +43,7 @@ def closest(
         number = torch.full_like(distance, len(solids) - 1)
     else:
         distance, number = rays.new_full(rays.shape[1:], FAR), rays.new_zeros(rays.shape[1:])
-    keep = _in_view(solids, origins, rays)
+    keep = _in_view(solids, origins, rays) & _there(solids, moments)
     for pairs in _pairs(solids, keep):
         enter, leave = pairs.span(solids, origins.t()[..., None], rays)
         enter.add_((enter - leave).relu_().add_((_NEAREST - enter).relu_()).mul_(_NEVER))
@@ -52,14 +56,18 @@ def closest(
     return distance, number.long()
 
 
-def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Float[Tensor, 't s']":
-    """Share of the light that reaches each point past all solids, from 0 to 1.
+def lit(
+    solids: Solids, light: Light, points: "Float[Tensor, '3 t s']", moments: "Int[Tensor, 't'] | None" = None
+) -> "Float[Tensor, 't s']":
+    """Share of the light that reaches each point past all solids (of several moments, past those of its tile's), from 0
+    to 1.
 
     A convex solid dims the light by the length of the chord that it cuts from the shadow ray, relative to its
     distance from the point: continuous at silhouettes, sharp near contact.
     """
     bright = points.new_ones(points.shape[1:])
-    for pairs, gap, chord in (_past_sun if light.sun else _past_lamp)(solids, light.position, points):
+    there = _there(solids, moments)
+    for pairs, gap, chord in (_past_sun if light.sun else _past_lamp)(solids, light.position, points, there):
         past = 1 - chord.div_((light.softness * gap).add_(_NEAREST).clamp_(min=_NEAREST)).clamp_(0, 1)
         past = torch.maximum(past, 1 - gap.sub_(_NEAREST).mul_(1e3).clamp_(0, 1))  # nothing in between
         best = bright.index_select(0, pairs.order)
@@ -69,20 +77,24 @@ def lit(solids: Solids, light: Light, points: "Float[Tensor, '3 t s']") -> "Floa
     return bright
 
 
-def _past_sun(solids: Solids, towards: Tensor, points: Tensor) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
+def _past_sun(
+    solids: Solids, towards: Tensor, points: Tensor, there: Tensor
+) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
     """Pairs, distance from the points to the solid and chord through it, towards a sun."""
-    for pairs in _pairs(solids, _in_beam(solids, towards, points)):
+    for pairs in _pairs(solids, _in_beam(solids, towards, points) & there):
         gap, leave = pairs.span(solids, points, towards[:, None, None])
         yield pairs, gap, leave.sub_(gap)
 
 
-def _past_lamp(solids: Solids, position: Tensor, points: Tensor) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
+def _past_lamp(
+    solids: Solids, position: Tensor, points: Tensor, there: Tensor
+) -> "Iterator[tuple[_Pairs, Tensor, Tensor]]":
     """The same towards a lamp, with rays from the lamp: a common origin makes them cheaper."""
     position = position[:, None, None]
     rays = points - position
     length = rays.square().sum(0).sqrt_()
     rays /= length
-    for pairs in _pairs(solids, _in_view(solids, position[:, 0].t(), rays)):
+    for pairs in _pairs(solids, _in_view(solids, position[:, 0].t(), rays) & there):
         enter, leave = pairs.span(solids, position, rays)
         yield pairs, length.index_select(0, pairs.tile).sub_(leave), leave - enter.clamp_(min=0)
 
@@ -120,6 +132,13 @@ def _in_beam(solids: Solids, towards: "Float[Tensor, '3']", points: "Float[Tenso
     first, last = centres - reach, centres + reach
     across = [(last[i] >= low[i]) & (first[i] <= high[i]) for i in (0, 1)]
     return across[0] & across[1] & (last[2] >= low[2])
+
+
+def _there(solids: Solids, moments: "Int[Tensor, 't'] | None") -> "Bool[Tensor, 't n'] | Bool[Tensor, '1 1']":
+    """Whether a solid is there at the moment of a tile."""
+    if solids.moments is None or moments is None:
+        return torch.ones(1, 1, dtype=torch.bool)
+    return (solids.moments == moments[:, None]) | (solids.moments < 0)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Readers of data sets on disk."""
 
+from salticid.data.readers.clips import ClipFolder, Stills
 from salticid.data.readers.depth import (
     DepthFolder,
     Diode,
@@ -10,10 +11,13 @@ from salticid.data.readers.depth import (
     ScanNet,
     VirtualKitti,
 )
+from salticid.data.readers.grids import BlenderTransforms, MultiViewRenders
 from salticid.data.readers.motion import FrameFolder, KittiOdometry, KittiRaw, Scared, SevenScenes, TumRgbd
 from salticid.data.readers.panoramas import PanoramaFolder
 
 __all__ = [
+    "BlenderTransforms",
+    "ClipFolder",
     "DepthFolder",
     "Diode",
     "Eth3d",
@@ -22,11 +26,13 @@ __all__ = [
     "Kitti",
     "KittiOdometry",
     "KittiRaw",
+    "MultiViewRenders",
     "Nyu",
     "PanoramaFolder",
     "ScanNet",
     "Scared",
     "SevenScenes",
+    "Stills",
     "TumRgbd",
     "VirtualKitti",
 ]

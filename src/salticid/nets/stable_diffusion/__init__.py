@@ -1,7 +1,7 @@
 """The networks of Stable Diffusion, by diffusers and transformers, from a folder, the hub or the package."""
 
-from salticid.nets.stable_diffusion.lora import LoraSettings, add_lora, has_lora, merge_lora
-from salticid.nets.stable_diffusion.parts import Vae, empty_prompt, make_vae, scheduler_config
+from salticid.nets.lora import add_lora, has_lora, merge_lora
+from salticid.nets.stable_diffusion.parts import TextEncoder, Vae, empty_prompt, make_vae, scheduler_config
 from salticid.nets.stable_diffusion.unet import (
     UNet,
     blocks,
@@ -12,7 +12,7 @@ from salticid.nets.stable_diffusion.unet import (
 )
 
 __all__ = [
-    "LoraSettings",
+    "TextEncoder",
     "UNet",
     "Vae",
     "add_lora",

@@ -1,25 +1,22 @@
 """What stands around the UNet and is never trained: the VAE, the empty prompt, the noise schedule."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from salticid.errors import ConfigError
-from salticid.losses.pretrained import fill, first_line, package, read
+from salticid.losses.pretrained import first_line, package
+from salticid.nets.diffusers_folder import EXTRA
+from salticid.nets.loading import load_clip, load_vae
 from salticid.nets.stable_diffusion.base import Base
-from salticid.nets.stable_diffusion.unet import instantiate
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 Vae: TypeAlias = Any
 """`AutoencoderKL` of diffusers, whose types a checker cannot follow."""
-OLD_ATTENTION = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
-"""What the attention of a VAE is called in files of 2022 and 2023, that of Stable Diffusion 2 among them."""
-TEXT = "text_model."
-"""Before every name of a text encoder's file; transformers 5 has it in its files no more, and reads both."""
 
 
 def make_vae(base: str, key: str = "recipe.base") -> Vae:
@@ -30,78 +27,55 @@ def make_vae(base: str, key: str = "recipe.base") -> Vae:
     Raises:
         ConfigError: there is no such base, or its VAE is damaged or of another kind.
     """
-    found = Base(base, key)
-    classes = package("diffusers", key, "marigold")
-    file = found.weights("vae")
-    vae = instantiate(classes.AutoencoderKL, found.config("vae"), f"{key}: vae of {base}", zero=file is not None)
-    if file is None:
-        found.note_random("vae")
-    else:
-        tensors = read(file, key)
-        expected = "the weights of its AutoencoderKL in the format of diffusers"
-        fill(vae, tensors, file=file, expected=expected, key=key, rename=lambda name: _as_stored(name, tensors))
-    return vae.eval().requires_grad_(False)
+    return load_vae(Base(base, key))
 
 
-def _as_stored(name: str, tensors: dict[str, Tensor]) -> str:
-    """What a tensor of a VAE is called in a file, which may be old."""
-    old = name
-    for new_part, old_part in OLD_ATTENTION.items():
-        old = old.replace(new_part, old_part)
-    return old if old in tensors else name
+class TextEncoder(nn.Module):
+    """What a base's text encoder makes of texts, in float32. Texts that are too long are cut.
 
-
-@torch.no_grad()
-def empty_prompt(base: str, padded: bool = False, key: str = "recipe.base") -> "Float[Tensor, '1 n d']":
-    """What a base's text encoder makes of "": the last hidden states (1, n, d), in float32, of n = 2 tokens, or of
-    77 where they are `padded` to the tokenizer's length. The encoder is dropped again.
+    Args:
+        base, key: as in `make_vae`.
 
     Raises:
         ConfigError: there is no such base, or its text encoder or tokenizer is damaged or of another kind.
     """
-    found = Base(base, key)
-    transformers = package("transformers", key, "marigold")
-    try:
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(found.tokenizer(), local_files_only=True)
-        length = {"padding": "max_length", "max_length": tokenizer.model_max_length} if padded else {}
-        tokens = tokenizer("", return_tensors="pt", **length).input_ids
-    except ConfigError:
-        raise
-    except Exception as error:  # of tokenizers, of JSON, of the file system
-        raise ConfigError(f"{key}: the tokenizer of {base} cannot be read ({first_line(error)})") from error
-    encoder = _text_encoder(found, transformers)
-    if tokens.shape[1] > encoder.config.max_position_embeddings or tokens.max() >= encoder.config.vocab_size:
-        raise ConfigError(f"{key}: the tokenizer of {base} does not fit its text encoder")
-    return encoder(tokens).last_hidden_state
+
+    def __init__(self, base: str, key: str = "recipe.base"):
+        super().__init__()
+        found = Base(base, key)
+        transformers = package("transformers", key, EXTRA)
+        try:
+            self.tokenizer = transformers.CLIPTokenizer.from_pretrained(found.tokenizer(), local_files_only=True)
+            self.longest = int(self.tokenizer.model_max_length)
+            self._tokens(("",), padded=True)
+        except ConfigError:
+            raise
+        except Exception as error:  # of tokenizers, of JSON, of the file system
+            raise ConfigError(f"{key}: the tokenizer of {base} cannot be read ({first_line(error)})") from error
+        self.encoder = load_clip(found, "text_encoder", "CLIPTextConfig", "CLIPTextModel")
+        config = self.encoder.config
+        if self.longest > config.max_position_embeddings or len(self.tokenizer) > config.vocab_size:
+            raise ConfigError(f"{key}: the tokenizer of {base} does not fit its text encoder")
+
+    @property
+    def width(self) -> int:
+        return self.encoder.config.hidden_size
+
+    @torch.no_grad()
+    def forward(self, texts: Sequence[str], padded: bool = True) -> "Float[Tensor, 'b n d']":
+        """The last hidden states of n tokens: the tokenizer's length, 77, or where they are not `padded` the longest
+        text's."""
+        return self.encoder(self._tokens(texts, padded).to(self.encoder.device)).last_hidden_state
+
+    def _tokens(self, texts: Sequence[str], padded: bool) -> Tensor:
+        length = {"padding": "max_length" if padded else True, "max_length": self.longest, "truncation": True}
+        return self.tokenizer(list(texts), return_tensors="pt", **length).input_ids
 
 
-def _text_encoder(base: Base, transformers: Any) -> Any:
-    """CLIPTextModel; random where the base has no weights."""
-    file = base.weights("text_encoder")
-    try:
-        config = transformers.CLIPTextConfig.from_dict(base.config("text_encoder"))
-        with torch.device("cpu" if file is None else "meta"):
-            encoder = transformers.CLIPTextModel(config)
-    except ConfigError:
-        raise
-    except Exception as error:  # wrong values fail wherever they are used first
-        raise ConfigError(f"{base.key}: text_encoder of {base.name}: config.json ({first_line(error)})") from error
-    if file is None:
-        base.note_random("text_encoder")
-    else:
-        _fill_text_encoder(encoder, file, base.key)
-    return encoder.eval().requires_grad_(False).float()
-
-
-def _fill_text_encoder(encoder: nn.Module, file: Path, key: str) -> None:
-    tensors = {name.removeprefix(TEXT): value for name, value in read(file, key).items()}
-    tensors.pop("embeddings.position_ids", None)  # a table of 0, 1, 2 … that old files hold
-    expected = "the weights of its CLIPTextModel in the format of transformers"
-    fill(encoder, tensors, file=file, expected=expected, key=key, rename=lambda name: name.removeprefix(TEXT))
-    for module in encoder.modules():
-        if (positions := getattr(module, "position_ids", None)) is not None:
-            # No part of the state dict, so still on the meta device.
-            module.position_ids = torch.arange(positions.shape[-1])[None]
+def empty_prompt(base: str, padded: bool = False, key: str = "recipe.base") -> "Float[Tensor, '1 n d']":
+    """What a base's text encoder makes of "": the last hidden states (1, n, d), in float32, of n = 2 tokens, or of
+    77 where they are `padded` to the tokenizer's length. The encoder is dropped again. Raises as `TextEncoder`."""
+    return TextEncoder(base, key)(("",), padded)
 
 
 def scheduler_config(base: str, key: str = "recipe.base") -> dict[str, Any]:

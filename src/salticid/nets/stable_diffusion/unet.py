@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from salticid.errors import ConfigError
-from salticid.losses.pretrained import fill, first_line, package, read
+from salticid.losses.pretrained import fill, package, read
+from salticid.nets.diffusers_folder import EXTRA
+from salticid.nets.loading import instantiate
 from salticid.nets.stable_diffusion.base import Base
 
 UNet: TypeAlias = Any
@@ -32,7 +34,7 @@ def make_unet(base: str, in_channels: int = 8, key: str = "recipe.base") -> UNet
         raise ConfigError(f"{key}: the UNet of {base} has {channels} input channels, no divisor of {in_channels}")
     if condition := next((name for name in CONDITIONS if config.get(name) is not None), None):
         raise ConfigError(f"{key}: the UNet of {base} has {condition}: {config[condition]}; expected text alone")
-    classes = package("diffusers", key, "marigold")
+    classes = package("diffusers", key, EXTRA)
     config |= {"in_channels": in_channels}
     return instantiate(classes.UNet2DConditionModel, config, f"{key}: unet of {base}", zero=bool(found.weights("unet")))
 
@@ -79,22 +81,6 @@ def _widened(weight: Tensor, channels: int) -> Tensor:
 def without_adapters(name: str) -> str | None:
     """What a tensor of a UNet with adapters is called in one without (see `lora`); None for those of adapters."""
     return None if ".lora_" in name else name.replace(".base_layer.", ".")
-
-
-def instantiate(network: Any, config: dict[str, Any], what: str, *, zero: bool) -> Any:
-    """A network of diffusers from its configuration: zero, or random.
-
-    Raises:
-        ConfigError: the configuration describes none.
-    """
-    try:
-        if not zero:
-            return network.from_config(config)
-        with torch.device("meta"):
-            empty = network.from_config(config)
-    except Exception as error:  # wrong values fail wherever they are used first
-        raise ConfigError(f"{what}: config.json describes no {network.__name__} ({first_line(error)})") from error
-    return empty._apply(lambda tensor: torch.zeros_like(tensor, device="cpu"))
 
 
 def blocks(unet: UNet) -> list[nn.Module]:

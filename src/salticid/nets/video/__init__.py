@@ -1,7 +1,7 @@
 """The UNets of SVD, SV3D and SV4D: pictures in rows, with attention along frames, and along views."""
 
 from salticid.nets.video.config import SV3D_P, SV3D_U, SV4D, SVD, TINY, VideoUNetConfig
-from salticid.nets.video.initial import load_unet, start_sv4d
+from salticid.nets.video.initial import adopt, load_unet
 from salticid.nets.video.names import (
     config_from_diffusers,
     config_to_diffusers,
@@ -19,6 +19,7 @@ __all__ = [
     "TINY",
     "VideoUNet",
     "VideoUNetConfig",
+    "adopt",
     "blocks",
     "checkpoint_activations",
     "config_from_diffusers",
@@ -26,7 +27,6 @@ __all__ = [
     "from_diffusers",
     "idle",
     "load_unet",
-    "start_sv4d",
     "sv4d_name",
     "to_diffusers",
 ]

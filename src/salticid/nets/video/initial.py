@@ -36,32 +36,28 @@ def load_unet(unet: VideoUNet, file: str | Path, key: str = "recipe.base") -> No
 
 
 @torch.no_grad()
-def start_sv4d(
-    unet: VideoUNet, views: Mapping[str, Tensor], frames: Mapping[str, Tensor] | None = None
-) -> dict[str, str]:
-    """Give SV4D's UNet the weights of SVD or SV3D where the shapes fit; the others stay as they are.
+def adopt(unet: VideoUNet, views: Mapping[str, Tensor], frames: Mapping[str, Tensor] | None = None) -> dict[str, str]:
+    """Give a UNet the weights of another one where names and shapes fit; the others stay as they are.
 
     SV4D was trained like that, from SV3D, with frame attention from SVD-XT (Xie et al. 2024). From an SVD of the same
     widths three kinds of weights are left: `label_emb.0.0.weight`, for SV4D is told of cameras (from an SV3D_p it
     fits), and the keys and values of `motion_blocks`, which attend to latents rather than to CLIP.
 
     Args:
-        unet: with `config.reference`, not on the meta device; changed in place, its dtype and device kept.
-        views: a state dict of a `VideoUNet` without it, for everything but frame attention.
-        frames: another one, whose temporal attention becomes frame attention; None: `views`.
+        unet: not on the meta device; changed in place, its dtype and device kept.
+        views: a state dict of a `VideoUNet`, for everything but frame attention where it has none.
+        frames: another one, whose temporal attention then becomes frame attention; None: `views`.
 
     Returns:
         Name of each tensor that was not filled → why.
 
     Raises:
-        ValueError: the network has no frame attention, or nothing fits.
+        ValueError: nothing fits.
     """
-    if not unet.config.reference:
-        raise ValueError("the network has no frame attention: load its weights as they are")
     left: dict[str, str] = {}
     ours = unet.state_dict()
     for name, tensor in ours.items():
-        other = ".".join(MOTION.get(part, part) for part in name.split("."))
+        other = name if name in views else ".".join(MOTION.get(part, part) for part in name.split("."))
         found = (views if other == name or frames is None else frames).get(other)
         if found is None:
             left[name] = f"there is no {other}"

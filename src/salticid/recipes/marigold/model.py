@@ -14,7 +14,8 @@ from salticid.diffusion.solve import Denoiser, first_order
 from salticid.diffusion.times import spaced_grid
 from salticid.losses.frozen import Frozen
 from salticid.nets import stable_diffusion
-from salticid.recipes.marigold.settings import TARGETS, Lora, Spacing, Start, TargetName
+from salticid.nets.lora import Lora, add_lora
+from salticid.recipes.marigold.settings import TARGETS, Spacing, Start, TargetName
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class MarigoldModel(nn.Module):
         self.unet = stable_diffusion.make_unet(base, in_channels=2 * self.channels)
         if lora is not None:  # what is frozen is in no checkpoint
             stable_diffusion.load_unet(self.unet, base)
-            stable_diffusion.add_lora(self.unet, lora)
+            add_lora(self.unet, lora)
+            self.unet.conv_in.requires_grad_(True)  # nothing else can learn what its new channels are
         tokens = PADDED if padded_prompt else UNPADDED
         self.register_buffer("prompt", torch.zeros(1, tokens, self.unet.config["cross_attention_dim"]))
         scheduler = stable_diffusion.scheduler_config(base)

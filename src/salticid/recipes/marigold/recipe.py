@@ -13,6 +13,7 @@ from salticid.errors import ConfigError, require
 from salticid.evaluate.colour import coloured
 from salticid.evaluate.pictures import tile, to_bytes
 from salticid.export.diffusers import Half, MarigoldSettings, export_marigold
+from salticid.nets.lora import Lora
 from salticid.recipes.marigold.coding import DepthCoding
 from salticid.recipes.marigold.estimator import Estimator, Temporal
 from salticid.recipes.marigold.fitting import Fitting
@@ -21,7 +22,7 @@ from salticid.recipes.marigold.objective import DepthObjective, LatentObjective
 from salticid.recipes.marigold.predict import predict_depth
 from salticid.recipes.marigold.results import Intrinsics, Output
 from salticid.recipes.marigold.score import baselines, mean_coded, score
-from salticid.recipes.marigold.settings import Lora, Noise, OneStep, Protocol, Sampler, Spacing, TargetName
+from salticid.recipes.marigold.settings import Noise, OneStep, Protocol, Sampler, Spacing, TargetName
 
 MAP = 64
 """Height and width of the mean depth map that is kept as a baseline."""
@@ -43,7 +44,7 @@ class MarigoldRecipe(Recipe):
         accumulate: whether micro-batches count in a step by their valid elements, or `equal`ly, as in Marigold.
         padded_prompt: embed the empty prompt as 77 tokens, not as 2.
         one_step: fine-tune end to end for a single step.
-        lora: train adapters beside the frozen UNet.
+        lora: train adapters and the first convolution, and nothing else of the UNet.
         vae_batch: pictures that go through the VAE at a time; 0: all, on a CPU as many as fit into its cache.
         sampler: of evaluation and previews.
         protocol: of evaluation.

@@ -1,6 +1,5 @@
 """Settings of the marigold recipe, and the refusal of values that make no sense."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,21 +29,6 @@ class Noise:
 
     def __post_init__(self) -> None:
         require("recipe.noise.strength", self.strength, 0 <= self.strength <= 1, "a number in [0, 1]")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Train low-rank adapters beside the UNet's attention (Hu et al. 2021), and its first convolution, but nothing
-    else of it."""
-
-    rank: int = 16
-    alpha: float = 16.0
-    targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
-
-    def __post_init__(self) -> None:
-        require("recipe.lora.rank", self.rank, self.rank >= 1, "at least 1")
-        require("recipe.lora.alpha", self.alpha, 0 < self.alpha < math.inf, "a number above 0")
-        require("recipe.lora.targets", list(self.targets), len(self.targets) > 0, "names of layers")
 
 
 @dataclass(frozen=True)

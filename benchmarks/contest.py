@@ -22,7 +22,8 @@ Makers = Mapping[str, Callable[[], Job]]
 
 @dataclass(frozen=True)
 class Contest:
-    """How contestants are measured: after two jobs for nothing, by the median of `repeats`; all of them `rounds` times."""
+    """How contestants are measured: after two jobs for nothing, by the median of `repeats`; all in turns, `rounds`
+    times."""
 
     device: torch.device
     rounds: int

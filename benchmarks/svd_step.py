@@ -22,13 +22,10 @@ neither.
 
 import argparse
 import copy
-import json
 import logging
 import tempfile
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 from typing import Any
 
 import torch
@@ -50,10 +47,11 @@ from salticid.engine.precision import Precision, autocast, settled
 from salticid.engine.recipe import Clock
 from salticid.engine.settings import Settings, TrainerConfig
 from salticid.engine.step import MicroBatch
-from salticid.nets.video import SVD, VideoUNet, config_to_diffusers, to_diffusers
+from salticid.nets.video import VideoUNet, config_to_diffusers, to_diffusers
 from salticid.nets.video.names import diffusers_names
 from salticid.recipes import SvdRecipe
 from salticid.recipes.video.freeze import Train, is_temporal
+from svd_base import enliven, write_base  # pyrefly: ignore[missing-import]
 
 STEPS = 10_000
 """Of the run that the schedule thinks it is in."""
@@ -63,48 +61,9 @@ LEVEL, FRAME_LEVEL = (1.0, 1.6), (-3.0, 0.5)
 LATENT, TOKEN = "embedded.cond_frames.concat", "embedded.cond_frames_without_noise.crossattn"
 SHRINK = 8
 """Pixels of SVD's latents along a side."""
-VAE = {
-    "_class_name": "AutoencoderKLTemporalDecoder",
-    "sample_size": 768,
-    "latent_channels": 4,
-    "block_out_channels": [128, 256, 512, 512],
-    "layers_per_block": 2,
-    "down_block_types": 4 * ["DownEncoderBlock2D"],
-    "scaling_factor": 0.18215,
-    "force_upcast": True,
-}
-VIT_H = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-}
 
 
 # ---- networks and batches ---------------------------------------------------------------------------------------
-
-
-def write_base(folder: Path, *, whole: bool) -> str:
-    """The configurations of SVD, without weights; VAE and image encoder are those of tiny-video unless it is `whole`,
-    the latter with embeddings as long as SVD's."""
-    tiny = Path(str(files("salticid") / "bases" / "tiny_video"))
-    copytree(tiny, folder, ignore=ignore_patterns("*.safetensors"))
-    config = folder / "image_encoder" / "config.json"
-    encoder = json.loads(config.read_text(encoding="utf-8")) | (VIT_H if whole else {})
-    unet = {"_class_name": "UNetSpatioTemporalConditionModel"} | config_to_diffusers(SVD)
-    parts = {"unet": unet, "image_encoder": encoder | {"projection_dim": SVD.context}} | ({"vae": VAE} if whole else {})
-    for part, content in parts.items():
-        (folder / part / "config.json").write_text(json.dumps(content), encoding="utf-8")
-    return str(folder)
-
-
-@torch.no_grad()
-def enliven(network: nn.Module) -> None:
-    """Give matrices that begin at zero a content: a UNet that answers nothing would agree with any other."""
-    for parameter in network.parameters():
-        if parameter.ndim > 1 and not parameter.any():
-            parameter.normal_(std=0.5 * parameter[0].numel() ** -0.5)
 
 
 def made(base: str, train: Train) -> SvdRecipe:

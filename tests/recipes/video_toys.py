@@ -1,7 +1,7 @@
 """Small video recipes and batches for their tests: a UNet of one level, clips and grids of random bytes."""
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from salticid.engine.recipe import Clock
 from salticid.recipes import Sv4dRecipe, SvdRecipe
 from salticid.recipes.video.settings import Guider, Network, Sampler, Scoring
 
+Module = TypeVar("Module", bound=nn.Module)
 NETWORK = Network(widths=(32,), attention=(True,), heads=(2,), blocks=1)
 CLOCK = Clock(step=0, steps=10, seed=5)
 SIZE, FACTOR = 16, 4
@@ -33,7 +34,7 @@ def sv4d(**options: Any) -> Sv4dRecipe:
 
 
 @torch.no_grad()
-def shaken[R: nn.Module](module: R) -> R:
+def shaken(module: Module) -> Module:
     """A module that says something: a new UNet answers 0, and its blocks are the identity."""
     generator = torch.Generator().manual_seed(1)
     for parameter in module.parameters():

@@ -198,3 +198,17 @@ def test_samples_that_are_kept_are_not_shared():
 def test_values_that_make_no_orbit_are_refused(values, key):
     with pytest.raises(ConfigError, match=rf"data\.{key} is"):
         WorldOrbits(**values)
+
+
+def test_the_context_camera_can_be_the_last_view():
+    """SV3D: an orbit that ends where the given picture was taken."""
+    for random_azimuths in (False, True):
+        data = WorldOrbits(frames=1, views=4, size=(16, 16), context_view=True, random_azimuths=random_azimuths)
+        sample = data.val().sample(0, None)
+        assert sample["image"].shape == (3, 1, 4, 16, 16)
+        assert torch.equal(sample["image"][:, :, -1].transpose(0, 1), sample["context"])
+        assert torch.equal(sample["reference"][-1], sample["context"][0])
+        assert sample["camera"][-1, 1] == 0
+        assert (sample["camera"][:-1, 1].diff() > 0).all()
+    even = WorldOrbits(frames=1, views=4, size=(16, 16), context_view=True).val().sample(0, None)["camera"][:, 1]
+    torch.testing.assert_close(even, torch.tensor([0.25, 0.5, 0.75, 0.0]) * 2 * torch.pi, rtol=0, atol=1e-5)

@@ -8,7 +8,7 @@ A sample of such a data set, a grid, is an object that moves, seen by V cameras 
     camera: float32 (V, 3): of each view the polar angle (rad from straight above: 90° − elevation), the azimuth (rad in
         [0, 2π), from that of the context camera) and the distance from the object (m, or the data set's unit).
     fps: float32 (), frames per second.
-The context camera is none of the V views. T = 1 is a still object (SV3D).
+The context camera is none of the V views, unless a data set makes it the last. T = 1 is a still object (SV3D).
 In validation, where there is truth:
     intrinsics: float32 (P,), of all views, as in `salticid.data.motion`.
     poses: float32 (V, 4, 4), camera to world, m or the data set's unit.

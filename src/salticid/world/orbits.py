@@ -51,6 +51,7 @@ class WorldOrbits(Data):
         elevation: smallest and largest angle above the horizontal, degrees; the same.
         random_azimuths: azimuths are drawn, and every view has an elevation of its own (SV3D's dynamic orbits); else
             views and context camera are evenly spaced around the object at one elevation (static orbits).
+        context_view: the context camera is the last of the views as well, as in SV3D.
         background: `white` paints everything but the toy white.
         supersample: supersample² rays a pixel are averaged for the colour; above 1, the toy has soft edges on white.
         keep: how many rendered samples a process holds in memory, the first that it reads: with no more training scenes
@@ -72,6 +73,7 @@ class WorldOrbits(Data):
     distance: Range = (2.5, 2.9)
     elevation: Range = (0.0, 30.0)
     random_azimuths: bool = False
+    context_view: bool = False
     background: Literal["rendered", "white"] = "rendered"
     supersample: int = 1
     keep: int = 0
@@ -145,17 +147,18 @@ class _Grids(Source):
         times = [number / data.fps for number in sorted({0, *range(start, start + data.frames)})]
         pictures = self._pictures(scene, camera, poses, times)
         grid = pictures[-data.frames :]
+        views = [*range(1, len(poses)), *([0] if data.context_view else [])]
         sample = {
-            "image": grid[:, 1:].permute(2, 0, 1, 3, 4).contiguous(),
+            "image": grid[:, views].permute(2, 0, 1, 3, 4).contiguous(),
             "context": grid[:, 0].contiguous(),
-            "reference": pictures[0, 1:].clone(),
-            "camera": orbit_camera(poses, centre, UP)[1:],
+            "reference": pictures[0, views],
+            "camera": orbit_camera(poses, centre, UP)[views],
             "fps": torch.tensor(data.fps),
         }
         if training:
             return sample
-        depth = self._depth(scene, camera, poses[1:], times)
-        return sample | {"intrinsics": lens_parameters(camera), "poses": poses[1:], "depth": depth}
+        depth = self._depth(scene, camera, poses[views], times)
+        return sample | {"intrinsics": lens_parameters(camera), "poses": poses[views], "depth": depth}
 
     def _pictures(
         self, scene: Scene, camera: Pinhole, poses: Tensor, times: Sequence[float]
@@ -191,14 +194,15 @@ def _looks(scene: Scene, camera: Pinhole, poses: Tensor, times: Sequence[float])
 
 
 def _orbit(random: Random, data: WorldOrbits, centre: Tensor) -> "Float[Tensor, 'n 4 4']":
-    """Camera-to-world poses of the context camera, then of the views in the order of their azimuths."""
+    """Camera-to-world poses of the context camera, then of the others in the order of their azimuths."""
+    others = data.views - data.context_view
     distance, height = random.uniform(*data.distance), random.uniform(*data.elevation)
     start = random.uniform(0, 2 * math.pi)
     if data.random_azimuths:
-        azimuths = [0.0, *sorted(random.uniform(0, 2 * math.pi) for _ in range(data.views))]
-        heights = [height, *(random.uniform(*data.elevation) for _ in range(data.views))]
+        azimuths = [0.0, *sorted(random.uniform(0, 2 * math.pi) for _ in range(others))]
+        heights = [height, *(random.uniform(*data.elevation) for _ in range(others))]
     else:
-        azimuths = [2 * math.pi * i / (data.views + 1) for i in range(data.views + 1)]
+        azimuths = [2 * math.pi * i / (others + 1) for i in range(others + 1)]
         heights = [height] * len(azimuths)
     camera = torch.tensor(
         [(math.pi / 2 - math.radians(h), a, distance) for a, h in zip(azimuths, heights, strict=True)]

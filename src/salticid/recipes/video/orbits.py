@@ -42,7 +42,7 @@ class Orbits:
         azimuths: Sequence[float] | None,
     ):
         self.recipe = recipe
-        frames, usual_views, height, width, fps, usual_elevation = recipe.usual.tolist()
+        frames, usual_views, height, width, fps, usual_elevation, last = recipe.usual.tolist()
         self.window, self.size = (int(frames), int(usual_views)), size or (int(height), int(width))
         if min(*self.window, *self.size) < 1:
             raise UserError("the run has seen no data: there is no telling how many views it makes")
@@ -62,7 +62,8 @@ class Orbits:
             if other not in (None, count):
                 raise UserError(f"{name} has {other} views; expected {count}")
         self.rate = fps
-        degrees = azimuths or [360 * (view + 1) / (count + 1) for view in range(count)]
+        around = count if last == 0 else count + 1  # whether the given view is the last one
+        degrees = azimuths or [360 * (view + 1) / around for view in range(count)]
         tilt = usual_elevation if elevation is None else math.radians(elevation)
         self.camera = torch.tensor([[math.pi / 2 - tilt, math.radians(a) % (2 * math.pi), 0.0] for a in degrees])
 

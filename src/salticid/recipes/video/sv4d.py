@@ -82,9 +82,9 @@ class Sv4dRecipe(VideoRecipe):
         fits = bool(self.model.conditioner.of_kind("reference")) == frames_apart
         require("recipe.frames_apart", frames_apart, fits, "true with an embedder of kind reference, else false")
         self.keys, self.frames_apart = keys, frames_apart
-        self.register_buffer("usual", torch.zeros(6))
-        """Frames, views, height, width, fps and mean elevation (rad) of a sample of the data: what prediction makes
-        where nothing else is said."""
+        self.register_buffer("usual", torch.zeros(7))
+        """Frames, views, height, width, fps, mean elevation (rad) and the last view's azimuth (rad) of a sample of the
+        data: what prediction makes where nothing else is said."""
 
     def check_sample(self, sample: Mapping[str, Any]) -> None:
         image = sample.get(self.keys.image)
@@ -101,8 +101,9 @@ class Sv4dRecipe(VideoRecipe):
             if found != wanted:
                 raise ConfigError(f"data: samples have {name} of shape {found}; expected {wanted}")
         self.check_size(*size)
-        elevation = math.pi / 2 - float(sample[self.keys.camera][..., 0].mean())
-        self.usual.copy_(torch.tensor([t, v, *size, float(sample.get("fps", FPS)), elevation]))
+        camera = sample[self.keys.camera].view(-1, 3)
+        elevation, azimuth = math.pi / 2 - float(camera[:, 0].mean()), float(camera[-1, 1])
+        self.usual.copy_(torch.tensor([t, v, *size, float(sample.get("fps", FPS)), elevation, azimuth]))
 
     def _image(self, batch: Batch) -> Tensor:
         """(B, 3, T, V, H, W)"""

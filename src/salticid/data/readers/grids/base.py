@@ -39,6 +39,7 @@ class GridData(Data):
         background: RGB, 0 to 255, of what is transparent.
         context: which view is that of the context camera: the `first`, a `random` one (in validation the first), or
             `each` in turn, so that an object makes as many samples as it has views.
+        context_view: the context camera is the last of the views as well, as in SV3D.
         windows: how many choices of context camera, views and frames a training sample has (outcomes, which frozen
             networks can then encode once); null: endlessly many. All are drawn but number 0, that of validation: views
             spread evenly, frames from the first on.
@@ -61,6 +62,7 @@ class GridData(Data):
     fps: float = 24.0
     background: Colour = (255, 255, 255)
     context: Literal["first", "random", "each"] = "first"
+    context_view: bool = False
     windows: int | None = None
     val_scenes: Sequence[str] = ()
     val_share: float | None = None
@@ -78,6 +80,11 @@ class GridData(Data):
         self._check_values()
         self.train_subjects, self.val_subjects = self.sides()
         self._report()
+
+    @property
+    def others(self) -> int:
+        """Views beside that of the context camera."""
+        return self.views - self.context_view
 
     def train(self) -> Grids:
         return Grids(self, self.train_subjects, training=True)
@@ -115,11 +122,11 @@ class GridData(Data):
         for subject in subjects:
             # How long videos are is seen when they are read: to open all of them could take hours.
             long = [n for n, f in enumerate(subject.films) if not isinstance(f, Pictures) or len(f) >= needed]
-            if len(long) > self.views:
+            if len(long) > self.others:
                 kept.append(subject.only(long))
                 continue
             lack = f"{len(long)} views" + (f" of {needed} frames or more" if needed > 1 else "")
-            self.skipped[subject.name] = f"{lack}; data.views needs {self.views + 1} with the context camera's"
+            self.skipped[subject.name] = f"{lack}; data.views needs {self.others + 1} with the context camera's"
         return kept
 
     def divided(self, subjects: Sequence[Subject]) -> tuple[list[Subject], list[Subject]]:

@@ -62,7 +62,8 @@ class Grids(Source):
             context = int(torch.randint(len(subject.views), (), generator=generator)) if drawn else 0
         camera = orbit_camera(subject.poses, subject.centre, subject.up, subject.poses[context])
         others = [place for place in camera[:, 1].argsort(stable=True).tolist() if place != context]
-        chosen = [others[place] for place in choose(len(others), data.views, generator)]
+        chosen = [others[place] for place in choose(len(others), data.others, generator)]
+        chosen += [context] if data.context_view else []
         films = [subject.films[place] for place in (context, *chosen)]
         frames = self._frames(index, films, generator)
         grid = frames[-data.frames :]

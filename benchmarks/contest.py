@@ -22,55 +22,61 @@ Makers = Mapping[str, Callable[[], Job]]
 
 @dataclass(frozen=True)
 class Contest:
-    """How contestants are measured: after two jobs for nothing, by the median of `repeats`; all in turns, `rounds`
-    times."""
+    """How contestants are measured."""
 
     device: torch.device
     rounds: int
+    """In which all take turns."""
     repeats: int
+    """Jobs in a round, of which the median counts."""
+    before: int = 2
+    """Jobs that do not count: in them, blocks are compiled and the optimiser's state is made."""
 
-    def run(self, title: str, makers: Makers, *, clips: int, work: int) -> None:
+    def run(self, title: str, makers: Makers, *, clips: int, work: int) -> dict[str, float]:
         """Print a table: milliseconds of a job, clips a second, peak memory, share of the GPU's dense bf16 peak, and
         how many times as fast as the peer, a median over rounds.
 
         Args:
             clips: of a job.
-            work: operations of a clip.
+            work: operations of a clip; 0: not known.
+
+        Returns:
+            Seconds of a job, of those that are not too large for the GPU.
         """
         rounds = [{name: self._measure(make) for name, make in makers.items()} for _ in range(self.rounds)]
         gpu, peer, peak = self.device.type == "cuda", next(iter(makers)), self._peak()
+        times: dict[str, float] = {}
         print(f"{title:30}{'ms':>10}{'clips/s':>10}{'GB':>8}{'of peak':>9}{f'against {peer}':>22}")
         for name in makers:
             found = [(own, row[peer]) for row in rounds if (own := row[name])]
             if not found:
                 print(f"  {name:28}  out of memory", flush=True)
                 continue
-            took = median(own[0] for own, _ in found)
+            took = times[name] = median(own[0] for own, _ in found)
             kept = f"{max(own[1] for own, _ in found) / 1e9:.2f}" if gpu else "–"
-            share = f"{work * clips / took / peak:.1%}" if peak else "–"
+            share = f"{work * clips / took / peak:.1%}" if peak and work else "–"
             ratios = [other[0] / own[0] for own, other in found if other]
             ratio = f"{median(ratios):.2f}×" if ratios else "–"
             print(f"  {name:28}{1e3 * took:10.1f}{clips / took:10.3f}{kept:>8}{share:>9}{ratio:>22}", flush=True)
+        return times
 
     def _measure(self, make: Callable[[], Job]) -> tuple[float, int] | None:
         """Median seconds, and the bytes at the peak (0 on a CPU); None: it is too large for the GPU."""
         gpu = self.device.type == "cuda"
-        job = None
+        torch._dynamo.reset()
+        gc.collect()  # what was measured before
+        if gpu:
+            torch.cuda.empty_cache()
         try:
             job = make()
-            job(), job()  # the optimiser's state is made, blocks are compiled
+            for _ in range(self.before):
+                job()
             if gpu:
                 torch.cuda.reset_peak_memory_stats()
             took = median(seconds(job, self.device) for _ in range(self.repeats))
-            found = took, torch.cuda.max_memory_allocated() if gpu else 0
         except torch.OutOfMemoryError:
-            found = None
-        job = None
-        torch._dynamo.reset()
-        gc.collect()
-        if gpu:
-            torch.cuda.empty_cache()
-        return found
+            return None
+        return took, torch.cuda.max_memory_allocated() if gpu else 0
 
     def _peak(self) -> float | None:
         """The GPU's dense bf16 operations a second, if known."""

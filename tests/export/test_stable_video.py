@@ -46,7 +46,7 @@ def alive(module):
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(3)
-    small = replace(unet_config("tiny-video"), widths=(32, 64))
+    small = replace(unet_config("tiny-video"), widths=(32, 64), attention=(True, False), heads=(2, 4))
     return alive(VideoUNet(small))
 
 

@@ -150,7 +150,7 @@ def test_levels_are_spread_as_asked():
     assert float(found.std()) == pytest.approx(0.7, abs=0.03)
     table = svd(diffusion=Diffusion(levels=Levels("discrete"))).objective.levels(keys, seed=0)
     index = (table[:, None] - legacy_levels()).abs().argmin(1)
-    assert set(table.tolist()) <= set(legacy_levels().tolist())
+    torch.testing.assert_close(table.double(), legacy_levels()[index], rtol=1e-6, atol=0)
     assert float(index.double().mean()) == pytest.approx(499.5, abs=17)
 
 
@@ -170,7 +170,7 @@ def test_a_clip_s_loss_depends_on_nothing_but_itself():
         together = recipe.loss("unet", batch, CLOCK).total
         torch.testing.assert_close(together, torch.stack(alone).mean(), rtol=1e-5, atol=1e-6)
         other = recipe.loss("unet", batch, type(CLOCK)(0, 10, seed=6)).total
-        assert abs(float(other - together)) > 1e-3
+        assert (other - together).abs() > 1e-3
         later = recipe.loss("unet", batch, type(CLOCK)(step=7, steps=10, seed=CLOCK.seed)).total
         assert torch.equal(later, together), "the key alone tells the step"
 
@@ -516,7 +516,7 @@ def test_a_base_can_be_conditioned_on_texts_or_classes_and_on_no_picture():
     assert call["x"].shape[1] == 4, "nothing beside the noisy latent"
     assert call["context"].shape == (6, 77, texts.model.conditioner.width("crossattn"))
     assert call["vector"].shape == (6, 8)
-    said = asked(texts, batch | {"caption": ["a room", "something else"]})["answer"].unflatten(0, (2, 3))
+    said = asked(texts, batch | {"caption": ["a room", "something else that turns"]})["answer"].unflatten(0, (2, 3))
     torch.testing.assert_close(said[0], call["answer"][:3], atol=1e-5, rtol=1e-5)
     assert (said[1] - call["answer"][3:]).abs().max() > 1e-4
 
@@ -553,7 +553,7 @@ def test_what_samples_lack_is_named():
     ("made", "message"),
     [
         (lambda: svd(lora=Lora(), train="temporal"), "recipe.lora is .*; expected null, or recipe.train all"),
-        (lambda: svd(base=""), "recipe.base is ; expected a folder"),
+        (lambda: svd(base=""), "recipe.base.*; expected a folder"),
         (lambda: sv4d(frames_apart=False, conditioner=[LatentEmbedder("cond_view", kind="reference")]), "frames_apart"),
         (lambda: sv4d(conditioner=[LatentEmbedder()]), "recipe.frames_apart is True; expected true with an embedder of"),
         (lambda: Preconditioning("edm", "sigma"), "clock is sigma; expected quarter_log for edm"),

@@ -35,9 +35,11 @@ def sv4d(**options: Any) -> Sv4dRecipe:
 
 @torch.no_grad()
 def shaken(module: Module) -> Module:
-    """A module that says something: a new UNet answers 0, and its blocks are the identity."""
+    """A module that says something: a new UNet answers 0, and its blocks are the identity. What is frozen is left."""
     generator = torch.Generator().manual_seed(1)
     for parameter in module.parameters():
+        if not parameter.requires_grad:
+            continue
         parameter.add_(0.08 * torch.randn(parameter.shape, generator=generator))
     return module
 

@@ -241,3 +241,13 @@ def test_folders_without_objects_are_refused(studio):
     studio.json("cup/cameras.json", {"views": {"a": {"azimuth": 0, "elevation": 95, "distance": 1}}})
     with pytest.raises(ConfigError, match=r"can be used; cup: .*cameras\.json: views\.a\.elevation: expected degrees"):
         read(studio.root)
+
+
+def test_the_context_camera_can_be_the_last_view(studio):
+    studio.renders("cup")
+    sample = read(studio.root, views=4, context_view=True).train().sample(0, None)
+    assert sample["image"].shape[2] == 4
+    assert torch.equal(sample["image"][:, :, -1].transpose(0, 1), sample["context"])
+    assert torch.equal(sample["reference"][-1], sample["context"][0])
+    assert sample["camera"][-1, 1] == 0
+    assert (sample["camera"][:-1, 1].diff() > 0).all()

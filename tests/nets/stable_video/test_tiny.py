@@ -3,6 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
@@ -55,6 +56,7 @@ def test_its_vae_is_that_of_tiny_but_for_the_scale():
     assert 0.93 < ours.scaling_factor * float(ours.encode_mode(pictures).std()) < 1.07
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_it_is_read_by_diffusers_and_transformers():
     network = UNetSpatioTemporalConditionModel.from_config(tiny.UNET)
     with torch.device("meta"):

@@ -25,7 +25,7 @@ def make_unet(config: VideoUNetConfig, base: str, key: str = "recipe.base") -> V
     Raises:
         ConfigError: there is no such base.
     """
-    if not _has_weights(base, key) or not _same(unet_config(base, key), config):
+    if not has_weights(base, key) or not _same(unet_config(base, key), config):
         return VideoUNet(config)
     with torch.device("meta"):
         network = VideoUNet(config)
@@ -48,7 +48,7 @@ def start_unet(unet: VideoUNet, base: str, key: str = "recipe.base") -> dict[str
         ConfigError: the base is damaged, or its network is of other sizes.
     """
     theirs = unet_config(base, key)
-    if not _has_weights(base, key) or _same(theirs, unet.config):
+    if not has_weights(base, key) or _same(theirs, unet.config):
         fill_unet(unet, base, key)
         return {}
     with torch.device("meta"):
@@ -60,7 +60,7 @@ def start_unet(unet: VideoUNet, base: str, key: str = "recipe.base") -> dict[str
     return left
 
 
-def _has_weights(base: str, key: str) -> bool:
+def has_weights(base: str, key: str = "recipe.base") -> bool:
     """Whether the UNet of a base is more than its configuration."""
     found = open_base(base, key)
     return isinstance(found, Original) or found.weights("unet") is not None

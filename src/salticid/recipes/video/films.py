@@ -51,10 +51,10 @@ def save_film(frames: Tensor, path: Path, rate: Fraction) -> None:
 
 
 def save_films(
-    inputs: list[Path], output: Path, ending: str, rate: Fraction, make: Callable[[Path], Tensor]
+    inputs: list[Path], output: Path, ending: str, make: Callable[[Path], tuple[Tensor, Fraction]]
 ) -> list[Path]:
-    """Write what `make` makes of each input, frames (T, 3, H, W), and name the files. What cannot be read is named,
-    skipped and counted.
+    """Write what `make` makes of each input, frames (T, 3, H, W) and their rate, and name the files. What cannot be
+    read is named, skipped and counted.
 
     Args:
         inputs: pictures, folders of them, and videos.
@@ -68,7 +68,8 @@ def save_films(
     written = []
     for file, target in zip(files, _targets(files, output, ending), strict=True):
         try:
-            save_film(make(file), target, rate)
+            frames, rate = make(file)
+            save_film(frames, target, rate)
             written.append(target)
         except UnreadableSample as error:
             unreadable.append(error)

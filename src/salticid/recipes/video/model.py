@@ -50,8 +50,10 @@ class VideoModel(nn.Module):
         self.conditioner = Conditioner(embedders, base, self.first_stage)
         config = self._config()
         self.unet = VideoUNet(config) if network else stable_video.make_unet(config, base)
-        if lora is not None:  # what is frozen is in no checkpoint
-            self._fill()
+        self.borrowed = False
+        """Whether the base has all that adapters stand beside, so that no checkpoint needs it."""
+        if lora is not None:
+            self.borrowed = self._fill()
             add_lora(self.unet, lora)
 
     def _config(self) -> VideoUNetConfig:
@@ -76,11 +78,14 @@ class VideoModel(nn.Module):
         if self.lora is None:
             self._fill()
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
+        """Whether the UNet is now the base's, as a whole."""
         if self.network is not None:
-            return
-        for name, reason in stable_video.start_unet(self.unet, self.base).items():
+            return False
+        left = stable_video.start_unet(self.unet, self.base)
+        for name, reason in left.items():
             log.warning("%s begins anew: %s", name, reason)
+        return not left and stable_video.has_weights(self.base)
 
     # --- first stage
 

@@ -36,10 +36,10 @@ class VideoObjective:
         """The loss (B,) of each clip at some levels, and their mean: `loss`; and that of a UNet that answers nothing,
         as a new one does: `loss/blank`."""
         noise = keyed_normal(keys, tuple(x0.shape[1:]), seed=seed, stream="held out", device=x0.device)
-        found, blank = {}, []
+        found, blank = [], []
         for sigma in levels.tolist():
             at = torch.full((len(x0),), sigma, device=x0.device)
-            found[f"loss/σ={sigma:.3g}"] = self.at(model, x0, conditions, noise, at).per_sample
+            found.append(self.at(model, x0, conditions, noise, at).per_sample)
             blank.append(self.score(torch.zeros_like(x0), x0, noise, at).per_sample)
-        mean = torch.stack(list(found.values())).mean(0)
-        return {"loss": mean, **found, "loss/blank": torch.stack(blank).mean(0)}
+        by_level = {f"loss/σ={sigma:.3g}": loss for sigma, loss in zip(levels.tolist(), found, strict=True)}
+        return {"loss": torch.stack(found).mean(0), **by_level, "loss/blank": torch.stack(blank).mean(0)}

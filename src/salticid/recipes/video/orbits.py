@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1024
 """Of a video that are read."""
+ORBIT = Fraction(8)
+"""Views per second, where a film goes around a still object."""
 
 
 class Orbits:
@@ -80,19 +82,19 @@ class Orbits:
         further: list[Path] = []
         device = self.recipe.usual.device
 
-        def film(file: Path) -> Tensor:
+        def film(file: Path) -> tuple[Tensor, Fraction]:
             video = covered(read_frames(file, frames or MOST_FRAMES), self.size).to(device)
             if not self.recipe.frames_apart:
                 video = video[:1]
             made = self._made(video, stable_key(file.name), noise, steps, seed)
             folder = output.parent if output.suffix.lower() == ".mp4" else output
-            further.extend(self._save_views(made, folder / f"{file.stem}-views", self._rate(file)))
+            rate = self._rate(file)
+            further.extend(self._save_views(made, folder / f"{file.stem}-views", rate))
             if len(made) == 1:
-                return made[0]
-            return torch.stack(list(mosaic(made, math.isqrt(made.shape[1] - 1) + 1)))
+                return made[0], ORBIT
+            return torch.stack(list(mosaic(made, math.isqrt(made.shape[1] - 1) + 1))), rate
 
-        rate = self._rate(inputs[0]) if self.recipe.frames_apart else Fraction(8)
-        written = save_films(inputs, output, "-orbit.mp4", rate, film)
+        written = save_films(inputs, output, "-orbit.mp4", film)
         return written + further
 
     def _rate(self, file: Path) -> Fraction:

@@ -11,7 +11,6 @@ from salticid.data.source import Batch, Data, first_readable
 from salticid.diffusion.noise import keyed_normal
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError, require
-from salticid.evaluate.levels import quantile_levels
 from salticid.evaluate.pictures import tile
 from salticid.nets.conditioner import Conditions, Embedded, Embedder
 from salticid.nets.first_stage import FirstStageSettings
@@ -45,14 +44,21 @@ class VideoRecipe(Recipe):
         super().__init__()
         require("recipe.base", base, bool(base), "a folder, a file, a hub id, or tiny-video")
         require("recipe.lora", lora, lora is None or train == "all", "null, or recipe.train all")
-        self.save_frozen = lora is None  # the base has it
         scaling = diffusion.preconditioning.scaling()
         self.model = VideoModel(base, conditioner, first_stage=first_stage, network=network, scaling=scaling, lora=lora)
+        self.save_frozen = not self.model.borrowed
         self.objective = VideoObjective(diffusion)
         self.diffusion = diffusion
         self.sampler, self.scoring, self.score = sampler, scoring, Score(scoring, self.first_given)
+        self._check_unconditional()
         if lora is None:
             freeze(self.model.unet, train, single_token=self.model.conditioner.tokens <= 1)
+
+    def _check_unconditional(self) -> None:
+        named = self.sampler.guider.unconditional
+        keys = {embedder.input_key for embedder in self.model.conditioner.all}
+        met = named is None or keys.issuperset(named)
+        require("recipe.sampler.guider.unconditional", named, met, f"some of {', '.join(sorted(keys))}")
 
     # --- what a recipe adds
 
@@ -130,7 +136,7 @@ class VideoRecipe(Recipe):
         """Raise ConfigError where samples do not fit."""
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ConfigError unless the first stage and every level of the UNet halve pictures evenly."""
+        """Raise ConfigError unless the first stage divides pictures evenly."""
         factor = self.model.first_stage.factor
         if height % factor or width % factor:
             raise ConfigError(f"data: pictures of {height}×{width}; expected multiples of {factor}")
@@ -191,7 +197,7 @@ class VideoRecipe(Recipe):
     def evaluate(self, batch: Batch, *, seed: int) -> dict[str, Tensor]:
         encoded = batch | self.encode(batch)
         conditions, _ = self.sampling_conditions(encoded, seed)
-        levels = quantile_levels(self.diffusion.levels.mean, self.diffusion.levels.std, self.scoring.levels)
+        levels = self.diffusion.levels.midpoints(self.scoring.levels)
         keys = encoded["key"]
         records = self.objective.held_out(self.model, encoded["latent"], conditions, keys, seed, levels)
         if not self.scoring.sample:

@@ -69,6 +69,10 @@ class Levels:
             return UniformLevels(levels=legacy_levels())
         return LogNormal(mean=self.mean, std=self.std)
 
+    def midpoints(self, count: int) -> Tensor:
+        """The levels in the middle of so many equally likely parts of the distribution, ascending."""
+        return self.sampler().usual((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+
 
 WeightingName = Literal["unit", "edm", "epsilon"]
 WEIGHTINGS: dict[WeightingName, Weighting] = {

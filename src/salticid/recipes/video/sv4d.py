@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,9 @@ class Sv4dRecipe(VideoRecipe):
             "azimuth_rad": azimuth[:, None],
         }
         return found | ({"cond_view": as_floats(encoded["views"])[:, None]} if self.frames_apart else {})
+
+    def encoding(self) -> dict[str, Any]:
+        return super().encoding() | {"keys": asdict(self.keys), "frames_apart": self.frames_apart}
 
     def conditioning(self, encoded: Batch) -> Tensor:
         return as_floats(encoded["video"])[:, :, None]

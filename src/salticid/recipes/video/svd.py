@@ -15,7 +15,7 @@ from salticid.errors import ConfigError, UserError, require
 from salticid.export.parts import Half
 from salticid.export.stable_video import SvdSettings, export_svd
 from salticid.nets.conditioner import Embedder
-from salticid.nets.embedders import ClipImageEmbedder, FourierEmbedder, LatentEmbedder
+from salticid.nets.embedders import ClassEmbedder, ClipImageEmbedder, FourierEmbedder, LatentEmbedder
 from salticid.nets.first_stage import FirstStageSettings
 from salticid.nets.lora import Lora, merge_lora
 from salticid.nets.stable_video import unet_config
@@ -131,6 +131,9 @@ class SvdRecipe(VideoRecipe):
             "motion_bucket_id": motion[:, None],
         }
 
+    def encoding(self) -> dict[str, Any]:
+        return super().encoding() | {"input_key": self.input_key}
+
     def conditioning(self, encoded: Batch) -> Tensor:
         return as_floats(encoded["first"])[:, None]
 
@@ -186,17 +189,31 @@ class SvdRecipe(VideoRecipe):
             "fps": torch.tensor([rate], device=device),
             "motion_bucket": torch.tensor([usual_motion if motion_bucket is None else motion_bucket], device=device),
         }
+        self._check_told(label=label, caption=caption)
         told |= {} if label is None else {"label": torch.tensor([label], device=device)}
         words = {} if caption is None else {"caption": [caption]}
         latent = torch.zeros(1, count, self.model.first_stage.channels, *(side // factor for side in shape))
 
-        def film(file: Path) -> Tensor:
+        exact = Fraction(rate).limit_denominator(1000)
+
+        def film(file: Path) -> tuple[Tensor, Fraction]:
             first = covered(read_frames(file, 1), shape).to(device)
             key = torch.tensor([stable_key(file.name)], device=device)
             given = {"first": first, "latent": latent.to(device), "key": key} | told | words
-            return self.sampled(given, seed, steps, noise)[0]
+            return self.sampled(given, seed, steps, noise)[0], exact
 
-        return save_films(inputs, output, ".mp4", Fraction(rate).limit_denominator(1000), film)
+        return save_films(inputs, output, ".mp4", film)
+
+    def _check_told(self, **told: int | str | None) -> None:
+        """Raise UserError unless just what the model reads is told, and classes are known."""
+        readers = {embedder.input_key: embedder for embedder in self.model.conditioner.all}
+        for name, value in told.items():
+            reader = readers.get(name)
+            if (value is None) != (reader is None):
+                expected = "none: the model reads no such thing" if reader is None else f"a {name}: the model reads it"
+                raise UserError(f"--{name} is {value}; expected {expected}")
+            if isinstance(reader, ClassEmbedder) and not 0 <= int(value or 0) < reader.table.num_embeddings:
+                raise UserError(f"--{name} is {value}; expected 0 to {reader.table.num_embeddings - 1}")
 
     def export(self, output: Path, *, half: Half | None = None) -> list[Path]:  # type: ignore[override]
         """A folder that diffusers' `StableVideoDiffusionPipeline` loads, and that is a base for further training.

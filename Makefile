@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := runs/panorama/demo
 # these train models for minutes: run them by themselves (trials.py is what they share)
-LONG := panorama fusions marigold marigold_full sfm trials
+LONG := panorama fusions marigold marigold_full sfm svd trials contest svd_base
 BENCHMARKS := $(filter-out $(LONG:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 
 .PHONY: demo test fast bench clean

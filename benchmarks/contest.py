@@ -72,6 +72,7 @@ class Contest:
             for _ in range(self.before):
                 job()
             if gpu:
+                torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
             took = median(seconds(job, self.device) for _ in range(self.repeats))
         except torch.OutOfMemoryError:

@@ -2,8 +2,8 @@
 
 Steps take their batches from the loader. On the fly these are clips that lie in memory, and the VAE and CLIP encode
 them in the step. From the cache, what `salticid encode` has written is read from the disk and checked; only the first
-frame, whose noise is drawn anew every time, goes through the VAE. `bound` is what a cache would bring whose reading took
-no time: 1 + the time of encoding / that of a step from latents.
+frame, whose noise is drawn anew every time, goes through the VAE. `bound` is what a cache that is read in no time would
+bring: 1 + the time of encoding / that of a step from latents.
 
     python benchmarks/svd_latents.py [--base small] [--size 64 64] [--frames 8] [--batch 2] [--train all] [--compile]
         [--checkpointing] [--rounds 3] [--steps 3] [--precision auto] [--device cpu]

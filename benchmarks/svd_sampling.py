@@ -118,10 +118,8 @@ def check(recipe: SvdRecipe, folder: Path, task: Task, device: torch.device) -> 
         mine = task.ours(recipe, CHECKED, "fp32")
     recipe.to("cpu")
     other = task.theirs(loaded(folder, "fp32", device), CHECKED, "latent")
-    apart = float((mine - other).abs().max())
-    print(
-        f"latents of {CHECKED} steps differ by {apart:.1e} at most, their standard deviation is {float(other.std()):.2f}"
-    )
+    apart, spread = float((mine - other).abs().max()), float(other.std())
+    print(f"latents of {CHECKED} steps differ by {apart:.1e} at most, their standard deviation is {spread:.2f}")
     if not apart <= TOLERANCE:
         raise SystemExit("the latents differ")
 

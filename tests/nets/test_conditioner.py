@@ -225,5 +225,5 @@ def test_a_batch_without_what_is_read_is_refused():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_a_rate_is_a_share(rate):
-    with pytest.raises(ConfigError, match="ucg_rate of a is .*; expected a share from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"ucg_rate of a is .*; expected a share from 0 to 1"):
         Plain("a", "vector", rate)

@@ -1,4 +1,4 @@
-"""Embedders: sinusoids in closed form, CLIP of pictures and texts against transformers, classes, latents as they are."""
+"""Embedders: sinusoids in closed form, CLIP of pictures and texts against transformers, classes, unscaled latents."""
 
 import math
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.recipes.video_toys import CLOCK, clips, floats, grids, part, sv4d, svd
 from torch import Tensor
 from torch.special import ndtri
 
@@ -17,7 +18,6 @@ from salticid.nets.lora import Lora
 from salticid.nets.stable_video import make_image_encoder
 from salticid.recipes.video.recipe import VideoRecipe
 from salticid.recipes.video.settings import Diffusion, FrameNoise, Levels, Preconditioning, legacy_levels
-from tests.recipes.video_toys import CLOCK, clips, floats, grids, part, sv4d, svd
 
 MEAN, STD = 1.0, 1.6
 PIXELS = FirstStageSettings(kind="identity")
@@ -184,7 +184,10 @@ def test_the_conditioning_frame_has_noise_of_its_own_level_and_stream():
     levels = drawn(batch["key"], "cond_aug", -3.0, 0.5)
     noise = (told[:, 0] - floats(batch["video"][:, :, 0])) / levels.view(-1, 1, 1, 1)
     torch.testing.assert_close(
-        noise, keyed_normal(batch["key"], (1, 3, 8, 8), seed=CLOCK.seed, stream="cond_noise")[:, 0], atol=1e-4, rtol=1e-4
+        noise,
+        keyed_normal(batch["key"], (1, 3, 8, 8), seed=CLOCK.seed, stream="cond_noise")[:, 0],
+        atol=1e-4,
+        rtol=1e-4,
     )
     assert levels[0] != levels[1]
     torch.testing.assert_close(call["vector"][::3, 64:], waves(levels, 32), atol=1e-6, rtol=1e-5)
@@ -311,6 +314,18 @@ def test_grids_may_be_called_otherwise():
     renamed = {names.get(name, name): value for name, value in batch.items()}
     found = sv4d(keys=Keys(**names)).loss("unet", renamed, CLOCK).total
     assert torch.equal(found, sv4d().loss("unet", batch, CLOCK).total)
+
+
+def test_latents_depend_on_what_is_read():
+    """A cache of the same data made from another key is of something else."""
+    from salticid.recipes.video.sv4d import Keys
+
+    plain, other = svd().encoding(), svd(input_key="film").encoding()
+    assert plain != other
+    assert plain == svd(diffusion=Diffusion(offset_noise=0.1)).encoding()
+    found = [sv4d(**options).encoding() for options in ({}, {"keys": Keys(context="film")}, {"frames_apart": False})]
+    assert found[0] != found[1]
+    assert found[0] != found[2]
 
 
 @pytest.mark.parametrize(
@@ -474,11 +489,11 @@ def unet_with_weights(folder):
     import shutil
 
     from safetensors.torch import save_file
+    from tests.recipes.video_toys import shaken
 
     from salticid.nets.diffusers_folder import shipped
     from salticid.nets.stable_video import unet_config
     from salticid.nets.video import VideoUNet, to_diffusers
-    from tests.recipes.video_toys import shaken
 
     shutil.copytree(shipped("tiny-video"), folder)
     shutil.copytree(shipped("tiny") / "vae", folder / "vae", dirs_exist_ok=True)
@@ -537,7 +552,10 @@ def test_embeddings_are_left_out_in_their_share_of_the_clips():
     embedders = [ClipImageEmbedder(ucg_rate=0.5), LatentEmbedder(ucg_rate=0.5), FourierEmbedder("cond_aug", 8)]
     recipe = svd(conditioner=embedders)
     call = asked(recipe, clips(keys, frames=1))
-    for name, value in (("cond_frames_without_noise.crossattn", call["context"]), ("cond_frames.concat", call["x"][:, 4:])):
+    for name, value in (
+        ("cond_frames_without_noise.crossattn", call["context"]),
+        ("cond_frames.concat", call["x"][:, 4:]),
+    ):
         chance = keyed_uniform(torch.tensor(keys), seed=CLOCK.seed, stream=f"ucg {name}")
         assert torch.equal(~value.flatten(1).any(1), chance < 0.5)
     assert call["vector"].flatten(1).any(1).all()
@@ -555,7 +573,10 @@ def test_what_samples_lack_is_named():
         (lambda: svd(lora=Lora(), train="temporal"), "recipe.lora is .*; expected null, or recipe.train all"),
         (lambda: svd(base=""), "recipe.base.*; expected a folder"),
         (lambda: sv4d(frames_apart=False, conditioner=[LatentEmbedder("cond_view", kind="reference")]), "frames_apart"),
-        (lambda: sv4d(conditioner=[LatentEmbedder()]), "recipe.frames_apart is True; expected true with an embedder of"),
+        (
+            lambda: sv4d(conditioner=[LatentEmbedder()]),
+            "recipe.frames_apart is True; expected true with an embedder of",
+        ),
         (lambda: Preconditioning("edm", "sigma"), "clock is sigma; expected quarter_log for edm"),
         (lambda: Preconditioning("edm", sigma_data=0.0), "sigma_data is 0.0; expected above 0"),
         (lambda: Levels(std=0.0), "levels.std is 0.0; expected a number above 0"),

@@ -1,10 +1,12 @@
 """Sampling: clips against a hand-written Euler loop, and frames × views of any number against a known function."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tests.recipes.video_toys import clips, floats, grids, part, sv4d, svd
 from torch import Tensor
 
 from salticid.data.source import Batch
@@ -17,7 +19,6 @@ from salticid.recipes.video.matrix import Matrix, anchors
 from salticid.recipes.video.model import VideoModel
 from salticid.recipes.video.recipe import VideoRecipe
 from salticid.recipes.video.settings import FrameNoise, Guider, Sampler
-from tests.recipes.video_toys import clips, floats, grids, part, sv4d, svd
 
 SEED = 2
 
@@ -46,11 +47,12 @@ def euler(recipe: VideoRecipe, batch: Batch, rows: dict[str, Tensor], zeroed: tu
         concat, extra = told.pop("concat"), {name: told.pop(name) for name in ("reference",) if name in told}
         time = torch.tensor(sigma).log() / 4
         shape = {"frames": recipe.grid(batch)[0], "views": recipe.grid(batch)[1]} if extra else {"frames": len(x)}
-        answer = model.unet(torch.cat([x / (sigma**2 + 1) ** 0.5, concat], 1), time.expand(len(x)), **told, **extra, **shape)
+        seen = torch.cat([x / (sigma**2 + 1) ** 0.5, concat], 1)
+        answer = model.unet(seen, time.expand(len(x)), **told, **extra, **shape)
         return x / (sigma**2 + 1) - sigma / (sigma**2 + 1) ** 0.5 * answer
 
     scale = scale.view(-1, 1, 1, 1)
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, following in pairwise(sigmas):
         free = denoised(x, sigma, True)
         x0 = free + scale * (denoised(x, sigma, False) - free)
         x = x + (following - sigma) * (x - x0) / sigma
@@ -117,7 +119,8 @@ def test_samples_do_not_depend_on_their_batch():
         together = recipe.sampled(batch | recipe.encode(batch), SEED)
         for row in range(2):
             one = part(batch, row)
-            torch.testing.assert_close(recipe.sampled(one | recipe.encode(one), SEED)[0], together[row], atol=1e-4, rtol=0)
+            alone = recipe.sampled(one | recipe.encode(one), SEED)[0]
+            torch.testing.assert_close(alone, together[row], atol=1e-4, rtol=0)
         assert not torch.allclose(recipe.sampled(batch | recipe.encode(batch), SEED + 1), together, atol=1e-2)
 
 
@@ -243,10 +246,7 @@ class Oracle:
         assert len(scale) == t * v
         assert torch.equal(frames, frames.view(t, v)[:, :1].expand(t, v).flatten())
         assert torch.equal(views, views[:v].repeat(t))
-        looked_at = conditions.reference[0] * SCALE
-        (reference,) = {
-            frame for frame in range(64) if torch.allclose(looked_at, truth(torch.full((v,), frame), views[:v]), atol=1e-2)
-        }
+        (reference,) = self._frames(conditions.reference[0] * SCALE, views[:v])
 
         def denoise(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
             order = frames.view(t, v)[:, 0].int().tolist()
@@ -255,6 +255,11 @@ class Oracle:
             return x0, (x - x0) / sigma.to(x)
 
         return denoise
+
+    def _frames(self, latents: Tensor, views: Tensor) -> list[int]:
+        """Those whose latents these are."""
+        near = [(latents - truth(torch.full_like(views, frame), views)).abs().max() < 0.01 for frame in range(30)]
+        return [frame for frame, found in enumerate(near) if found]
 
 
 def matrix(
@@ -268,23 +273,22 @@ def matrix(
 
 
 @pytest.mark.parametrize(
-    ("frames", "views", "window"),
+    ("frames", "views", "window", "solver"),
     [
-        (1, 3, (5, 3)),
-        (2, 1, (5, 3)),
-        (5, 2, (5, 2)),
-        (6, 2, (5, 2)),
-        (7, 2, (5, 2)),
-        (21, 3, (5, 3)),
-        (9, 7, (3, 3)),
-        (8, 5, (4, 2)),
-        (4, 6, (1, 4)),
-        (30, 2, (3, 2)),
+        (1, 3, (5, 3), "euler"),
+        (2, 1, (5, 3), "euler"),
+        (5, 2, (5, 2), "euler"),
+        (6, 2, (5, 2), "heun"),
+        (7, 2, (5, 2), "dpmpp_2m"),
+        (21, 3, (5, 3), "euler"),
+        (9, 7, (3, 3), "dpmpp_2m"),
+        (8, 5, (4, 2), "heun"),
+        (4, 6, (1, 4), "euler"),
+        (24, 2, (3, 2), "euler"),
     ],
 )
-@pytest.mark.parametrize("solver", ["euler", "heun", "dpmpp_2m"])
 def test_every_place_becomes_what_the_model_says_it_is(frames, views, window, solver):
-    """For any number of frames and views, above and below those of the window. To 1e-4."""
+    """For any number of frames and views, above and below those of the window. To 1e-3 of numbers up to 10."""
     found, model, _ = matrix(frames, views, window, solver=solver)
     places = [truth(torch.full((views,), frame), torch.arange(views)) for frame in range(frames)]
     torch.testing.assert_close(found, torch.stack(places), atol=1e-3, rtol=1e-4)
@@ -305,7 +309,7 @@ def test_21_frames_have_the_anchors_of_the_paper():
             assert found[-1] == frames - 1
             assert found == sorted(set(found))
             if frames - 1 > window > 1:
-                assert max(b - a for a, b in zip(found, found[1:], strict=False)) <= window - 1
+                assert max(b - a for a, b in pairwise(found)) <= window - 1
 
 
 def test_anchors_come_first_then_windows_that_take_turns():

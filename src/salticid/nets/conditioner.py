@@ -118,6 +118,11 @@ class Conditioner(nn.Module):
         if len(widths) > 1:
             raise ConfigError(f"recipe.conditioner: tokens (crossattn) of widths {sorted(widths)}; expected one width")
 
+    def check(self, names: Collection[str]) -> None:
+        """Raise ConfigError unless values of these names are all that embedders read."""
+        for embedder in self.all:
+            _check_has(names, embedder)
+
     def of_kind(self, kind: Kind) -> list[Embedder]:
         return [embedder for embedder in self.all if embedder.kind == kind]
 
@@ -159,10 +164,7 @@ class Conditioner(nn.Module):
 
     def embed_one(self, embedder: Embedder, values: Mapping[str, Any], dims: int, step: int = -1) -> Tensor:
         """The embedding of one embedder; as in `embed`."""
-        if embedder.input_key not in values:
-            raise ConfigError(
-                f"recipe.conditioner: samples have no {embedder.input_key}, which {type(embedder).__name__} reads"
-            )
+        _check_has(values, embedder)
         value = values[embedder.input_key]
         lead = (len(value), *[1] * (dims - 1))
         if isinstance(value, Tensor):
@@ -211,4 +213,11 @@ class Conditioner(nn.Module):
             vector=together("vector"),
             reference=torch.cat(references, dim=2) if references else None,
             image_only=alone,
+        )
+
+
+def _check_has(names: Collection[str], embedder: Embedder) -> None:
+    if embedder.input_key not in names:
+        raise ConfigError(
+            f"recipe.conditioner: samples have no {embedder.input_key}, which {type(embedder).__name__} reads"
         )

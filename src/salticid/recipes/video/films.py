@@ -20,6 +20,13 @@ from salticid.evaluate.video_files import VideoWriter
 log = logging.getLogger(__name__)
 
 
+def check_counts(**counts: int | None) -> None:
+    """Raise UserError where a count that is given is less than 1."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}; expected at least 1")
+
+
 def read_frames(file: Path, count: int) -> Tensor:
     """The first frames of a video, or a picture as one: uint8 (n, 3, H, W), n ≤ count.
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from salticid.data.source import Batch, Data, first_readable
+from salticid.data.source import Batch, Data, collate, first_readable
 from salticid.diffusion.noise import keyed_normal
 from salticid.engine.recipe import Clock, Loss, Phase, Recipe
 from salticid.errors import ConfigError, require
@@ -20,6 +20,9 @@ from salticid.recipes.video.model import VideoModel
 from salticid.recipes.video.objective import VideoObjective
 from salticid.recipes.video.score import Score, sheet
 from salticid.recipes.video.settings import Diffusion, Network, Sampler, Scoring
+
+DRAWN = ("cond_frames", "cond_aug")
+"""What embedders read that is drawn: the conditioning frame with noise, and how much of it."""
 
 
 class VideoRecipe(Recipe):
@@ -130,6 +133,8 @@ class VideoRecipe(Recipe):
     def check(self, data: Data) -> None:
         sample = first_readable(data.train(), data.val())
         self.check_sample(sample)
+        batch = collate([sample])
+        self.model.conditioner.check({*self.values(batch | self.given(batch)), *DRAWN})
 
     @abstractmethod
     def check_sample(self, sample: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 DEMO := runs/panorama/demo
-# these train models for minutes: run them by themselves (trials.py is what they share)
+# these train models for minutes, run them by themselves; or they are what others share
 LONG := panorama fusions marigold marigold_full sfm svd trials contest svd_base
 BENCHMARKS := $(filter-out $(LONG:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 

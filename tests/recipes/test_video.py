@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.recipes.video_toys import base_with_weights
 
 from salticid.cli import main
 from salticid.engine.log import deterministic_lines
@@ -22,7 +23,7 @@ trainer: {{steps: {steps}, batch: 4, micro_batch: 2, precision: fp32, device: cp
 optimizer: {{lr: 1.0e-3}}
 ema: {{decay: 0.9}}
 validation: {{previews: 1, batch: 2}}
-checkpoint: {{every: 2, keep_last: 5}}
+checkpoint: {{every: {every}, keep_last: 5}}
 log: {{every: 1}}
 """
 SVD = f"SvdRecipe, init_args: {{{NETWORK}, sampler: {{steps: 2}}}}"
@@ -117,9 +118,10 @@ def place(tmp_path_factory) -> Path:
         patch.syspath_prepend(str(folder))
         patch.setenv("SALTICID_ALLOW", "own_video")
         for name, (recipe, data, steps) in configs.items():
-            Path(f"{name}.yaml").write_text(CONFIG.format(recipe=recipe, data=data, steps=steps))
+            every = 2 if name in ("svd", "sv4d") else 1000
+            Path(f"{name}.yaml").write_text(CONFIG.format(recipe=recipe, data=data, steps=steps, every=every))
             assert main(["train", f"{name}.yaml", "--run-dir", name]) == 0
-        Path("labels.yaml").write_text(CONFIG.format(recipe=configs["told"][0], data=CLIPS, steps=2))
+        Path("labels.yaml").write_text(CONFIG.format(recipe=configs["told"][0], data=CLIPS, steps=2, every=2))
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((40, 30)).save(folder / "picture.png")
     with av.open(str(folder / "film.mp4"), "w") as container:
@@ -189,7 +191,8 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(run):
 def test_training_from_latents_is_training_without_them(run):
     """Bit for bit, with flips and over more than two epochs. Batches are as large as the micro-batch."""
     assert main(["encode", f"{run}.yaml", "--output", f"{run} latents", "--batch", "2", "--shard", "4"]) == 0
-    assert main(["train", f"{run}.yaml", "--run-dir", f"{run} from latents", "--latents", f"{run} latents"]) == 0
+    options = ["--latents", f"{run} latents", "--checkpoint.every", "1000"]
+    assert main(["train", f"{run}.yaml", "--run-dir", f"{run} from latents", *options]) == 0
     for kind in ("model", "ema"):
         assert weights(f"{run} from latents", 4, kind) == weights(run, 4, kind)
     assert deterministic_lines(Path(f"{run} from latents")) == deterministic_lines(Path(run))
@@ -205,15 +208,11 @@ def test_latents_of_something_else_are_refused(refused):
 
 
 def test_an_embedder_of_the_user_s_own_learns_with_the_unet(refused, monkeypatch):
-    early, late, average = (
-        load_file(f"own/checkpoints/step-0000000{step}/{kind}.safetensors")
-        for step, kind in ((2, "model"), (4, "model"), (4, "ema"))
-    )
+    last, average = (load_file(f"own/checkpoints/step-00000004/{kind}.safetensors") for kind in ("model", "ema"))
     for name in ("weight", "bias"):
         key = f"model.conditioner.embedders.0.layer.{name}"
-        assert not torch.equal(early[key], late[key])
-        assert not torch.equal(average[key], late[key])
-    assert late["model.unet.label_emb.0.0.weight"].shape[1] == 8
+        assert not torch.equal(average[key], last[key]), "the average is on its way from where it began"
+    assert last["model.unet.label_emb.0.0.weight"].shape[1] == 8
     monkeypatch.delenv("SALTICID_ALLOW")
     assert "own_video.MotionEmbedder is outside" in refused("train", "own.yaml", "--run-dir", "no")
     assert not Path("no").exists()
@@ -230,14 +229,19 @@ def test_pictures_alone_are_trained_on():
 # adapters ----------------------------------------------------------------------------------------------------------
 
 
-def test_adapters_predict_the_same_every_time():
-    """Though the UNet that they stand beside is random, for the package's base has none."""
-    options = ["--recipe.lora", "{rank: 2}", "--trainer.steps", "2"]
+def test_adapters_stand_beside_the_base_in_training_and_prediction():
+    base_with_weights(Path("base"))
+    lora = ["--recipe.base", "base", "--recipe.network", "null", "--recipe.lora", "{rank: 2}"]
+    options = [*lora, "--trainer.steps", "2", "--checkpoint.every", "1000"]
     assert main(["train", "svd.yaml", "--run-dir", "lora", *options]) == 0
     for name in ("one", "two"):
         assert main(["predict", "lora", "--input", "picture.png", "--output", f"{name}.mp4", "--noise", "0"]) == 0
     assert np.array_equal(film(Path("one.mp4"))[0], film(Path("two.mp4"))[0])
-    assert all(".lora_" in name for name in load_file("lora/checkpoints/step-00000002/ema.safetensors"))
+    checkpoint = Path("lora/checkpoints/step-00000002")
+    kept = load_file(checkpoint / "model.safetensors")
+    assert all(".lora_" in name or name == "usual" for name in kept)
+    assert any(value.any() for name, value in kept.items() if ".lora_B" in name), "they have learned"
+    assert len(load_file(checkpoint / "ema.safetensors")) == len(kept) - 1
 
 
 # evaluation and prediction -----------------------------------------------------------------------------------------

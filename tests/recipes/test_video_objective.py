@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tests.recipes.video_toys import CLOCK, clips, floats, grids, part, sv4d, svd
+from tests.recipes.video_toys import CLOCK, NETWORK, base_with_weights, clips, floats, grids, part, sv4d, svd
 from torch import Tensor
 from torch.special import ndtri
 
@@ -16,6 +16,7 @@ from salticid.nets.embedders import ClassEmbedder, ClipImageEmbedder, FourierEmb
 from salticid.nets.first_stage import FirstStageSettings
 from salticid.nets.lora import Lora
 from salticid.nets.stable_video import make_image_encoder
+from salticid.recipes import Sv4dRecipe, SvdRecipe
 from salticid.recipes.video.recipe import VideoRecipe
 from salticid.recipes.video.settings import Diffusion, FrameNoise, Levels, Preconditioning, legacy_levels
 
@@ -451,7 +452,7 @@ def test_adapters_learn_alone_and_are_all_that_is_kept(tmp_path):
 
     from salticid.engine.weights import load_tensors
 
-    base = unet_with_weights(tmp_path / "base")
+    base = base_with_weights(tmp_path / "base")
     recipe, whole = (svd(base=str(base), network=None, lora=lora) for lora in (Lora(rank=2), None))
     assert learns(recipe)
     assert all(".lora_" in name for name in learns(recipe))
@@ -481,36 +482,6 @@ def test_adapters_beside_a_unet_that_no_base_has_are_kept_with_it():
     for options in ({}, {"network": None}):
         recipe = svd(lora=Lora(rank=2), **options)
         assert saved(recipe).keys() == recipe.state_dict().keys()
-
-
-def unet_with_weights(folder):
-    """The package's base, whose UNet has but one narrow level, and weights."""
-    import json
-    import shutil
-
-    from safetensors.torch import save_file
-    from tests.recipes.video_toys import shaken
-
-    from salticid.nets.diffusers_folder import shipped
-    from salticid.nets.stable_video import unet_config
-    from salticid.nets.video import VideoUNet, to_diffusers
-
-    shutil.copytree(shipped("tiny-video"), folder)
-    shutil.copytree(shipped("tiny") / "vae", folder / "vae", dirs_exist_ok=True)
-    shutil.copy(shipped("tiny-video") / "vae" / "config.json", folder / "vae")
-    config = json.loads((folder / "unet/config.json").read_text())
-    config |= {
-        "block_out_channels": [32],
-        "down_block_types": ["CrossAttnDownBlockSpatioTemporal"],
-        "up_block_types": ["CrossAttnUpBlockSpatioTemporal"],
-        "num_attention_heads": [2],
-    }
-    (folder / "unet/config.json").write_text(json.dumps(config))
-    torch.manual_seed(3)
-    unet = shaken(VideoUNet(unet_config(str(folder))))
-    tensors = {name: value.contiguous() for name, value in to_diffusers(unet.config, unet.state_dict()).items()}
-    save_file(tensors, folder / "unet/diffusion_pytorch_model.safetensors")
-    return folder
 
 
 def started(base):
@@ -595,3 +566,20 @@ def test_a_checkpoint_holds_the_unet_and_no_frozen_network(tmp_path):
     recipe = svd()
     names = saved(recipe).keys()
     assert names == {f"model.unet.{name}" for name in everything(recipe)} | {"usual"}
+
+
+@pytest.mark.parametrize(("options", "key"), [({"train": "temporal"}, "train"), ({"lora": Lora(rank=2)}, "lora")])
+def test_a_part_of_a_unet_that_begins_from_nothing_cannot_learn(options, key):
+    """Its last convolution is zero, and would stay so."""
+    recipe = SvdRecipe(network=NETWORK, **options)
+    with pytest.raises(ConfigError, match=f"recipe.{key}: only a part of the UNet would learn"):
+        recipe.start(fresh=True)
+
+
+def test_adapters_of_another_base_leave_what_begins_anew_trainable(tmp_path):
+    """What SV4D is told of and SVD is not: its embedding, and what frame attention looks at."""
+    recipe = Sv4dRecipe(base=str(base_with_weights(tmp_path / "base")), lora=Lora(rank=2))
+    learns = {name for name, p in recipe.model.unet.named_parameters() if p.requires_grad and ".lora_" not in name}
+    assert "label_emb.0.0.weight" in learns
+    assert any(".motion_blocks.0.attn2.to_v" in name for name in learns)
+    assert not any(".attn1." in name for name in learns)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tests.engine.toys import exit_codes, on_ranks
 from tests.recipes.trained import Named, apart, weights
-from tests.recipes.video_toys import clips, grids, sv4d, svd
+from tests.recipes.video_toys import base_with_weights, clips, grids, sv4d, svd
 from torch.distributed.tensor import DTensor
 
 from salticid.data.source import Data, Sample, Source
@@ -81,11 +81,13 @@ class Case:
     parallel: Mode = "ddp"
     kind: Literal["clips", "grids"] = "clips"
 
-    def recipe(self) -> VideoRecipe:
-        if self.kind == "grids":
-            return sv4d(**self.values)
+    classes: bool = False
+
+    def recipe(self, base: Path) -> VideoRecipe:
         torch.manual_seed(0)
-        return svd(conditioner=[LatentEmbedder(ucg_rate=0.3), ClassEmbedder(4, 8)], **self.values)
+        told = {"conditioner": [LatentEmbedder(ucg_rate=0.3), ClassEmbedder(4, 8)]} if self.classes else {}
+        made = svd if self.kind == "clips" else sv4d
+        return made(base=str(base), network=None, **self.values, **told)
 
     def settings(self, micro_batch: int) -> Settings:
         return Settings(
@@ -96,15 +98,14 @@ class Case:
             checkpoint=CheckpointConfig(every=1000),
         )
 
-    def train(self, directory: Path, micro_batch: int, recipe: VideoRecipe | None = None, resume: bool = False) -> str:
+    def train(self, recipe: VideoRecipe, directory: Path, micro_batch: int, resume: bool = False) -> str:
         log = RunLog(directory, LogConfig(every=1), steps=STEPS, batch=BATCH, quiet=os.environ.get("RANK") == "1")
-        trainer = Trainer(recipe or self.recipe(), Toys(self.kind), directory, self.settings(micro_batch))
-        return trainer.fit(log, resume)
+        return Trainer(recipe, Toys(self.kind), directory, self.settings(micro_batch)).fit(log, resume)
 
 
 RANKS = {
-    "clips": Case(),
-    "clips, fsdp": Case(parallel="fsdp"),
+    "clips": Case(classes=True),
+    "clips, fsdp": Case(parallel="fsdp", classes=True),
     "grids, fsdp": Case(kind="grids", parallel="fsdp"),
     "temporal": Case({"train": "temporal"}),
     "adapters": Case({"lora": Lora(rank=2)}),
@@ -126,7 +127,12 @@ class Interrupted(SvdRecipe):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
+def base(tmp_path_factory) -> Path:
+    return base_with_weights(tmp_path_factory.mktemp("bases") / "small")
+
+
+@pytest.fixture(scope="module")
+def runs(base, tmp_path_factory) -> Path:
     """A folder with the runs of all cases: `one/NAME` of one process, `two/NAME` of two, and `parts`, interrupted. One
     process takes a step's four clips at once, two ranks take theirs one by one."""
     folder = tmp_path_factory.mktemp("runs")
@@ -134,46 +140,47 @@ def runs(tmp_path_factory) -> Path:
     def on_rank() -> None:
         port = int(os.environ["MASTER_PORT"])
 
-        def train(*arguments: Any, case: Case, **named: Any) -> str:
+        def train(case: Case, *arguments: Any, **named: Any) -> str:
             nonlocal port
             os.environ["MASTER_PORT"] = str(port := port + 1)
             return case.train(*arguments, micro_batch=1, **named)
 
         for name, case in RANKS.items():
-            assert train(folder / "two" / name, case=case) == "finished"
-        cut = SHARDED.recipe()
+            assert train(case, case.recipe(base), folder / "two" / name) == "finished"
+        cut, other = SHARDED.recipe(base), SHARDED.recipe(base)
         cut.__class__ = Interrupted
-        assert train(folder / "parts", case=SHARDED, recipe=cut) == "interrupted"
-        other = SHARDED.recipe()
+        assert train(SHARDED, cut, folder / "parts") == "interrupted"
         with torch.no_grad():
             for parameter in other.parameters():
                 parameter.add_(1.0)  # initial weights do not matter to a resumed run
-        assert train(folder / "parts", case=SHARDED, recipe=other, resume=True) == "finished"
+        assert train(SHARDED, other, folder / "parts", resume=True) == "finished"
         os.environ["MASTER_PORT"] = str(port + 1)
-        check_shards()
+        check_shards(base)
 
     processes = on_ranks(2, on_rank)
     for name, case in ALONE.items():
-        assert case.train(folder / "one" / name, micro_batch=BATCH) == "finished"
+        assert case.train(case.recipe(base), folder / "one" / name, micro_batch=BATCH) == "finished"
     assert exit_codes(processes, timeout=280) == [0, 0]
     return folder
 
 
-def check_shards() -> None:
+def check_shards(base: Path) -> None:
     """That each rank holds but a part of weights and average: half, but for what is too small to be cut."""
     with joined(torch.device("cpu"), 60) as ranks:
-        state = build(SHARDED.recipe(), SHARDED.settings(1), ranks, 1)
+        state = build(SHARDED.recipe(base), SHARDED.settings(1), ranks, 1)
         assert state.ema is not None
         for tensors in (state.parameters, state.ema.average):
             assert all(isinstance(value, DTensor) for value in tensors.values())
-            own = sum(value.to_local().numel() for value in tensors.values())  # type: ignore[attr-defined]
+            own = sum(value.to_local().numel() for value in tensors.values())
             whole = sum(value.numel() for value in tensors.values())
             assert 0.49 < own / whole < 0.51
 
 
-def start(case: Case) -> Named:
+def start(case: Case, base: Path) -> Named:
     """The weights that training begins with."""
-    return {name: p.detach() for name, p in trainable(case.recipe()).items()}
+    recipe = case.recipe(base)
+    recipe.start(fresh=True)
+    return {name: p.detach() for name, p in trainable(recipe).items()}
 
 
 def average(run: Path) -> Named:
@@ -200,8 +207,8 @@ def test_ranks_do_not_see_alike():
 
 
 @pytest.mark.parametrize("name", RANKS)
-def test_two_ranks_make_the_weights_of_one_process(runs, name):
-    one, two, began = runs / "one" / name.removesuffix(", fsdp"), runs / "two" / name, start(RANKS[name])
+def test_two_ranks_make_the_weights_of_one_process(runs, base, name):
+    one, two, began = runs / "one" / name.removesuffix(", fsdp"), runs / "two" / name, start(RANKS[name], base)
     assert weights(one).keys() == weights(two).keys() >= began.keys()
     assert average(one).keys() == average(two).keys() == began.keys()
     assert apart(weights(two), weights(one), began) < TOLERANCE

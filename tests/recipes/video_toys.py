@@ -1,13 +1,20 @@
 """Small video recipes and batches for their tests: a UNet of one level, clips and grids of random bytes."""
 
+import json
 import math
+import shutil
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from salticid.data.source import Batch
 from salticid.engine.recipe import Clock
+from salticid.nets.diffusers_folder import shipped
+from salticid.nets.stable_video import unet_config
+from salticid.nets.video import VideoUNet, to_diffusers
 from salticid.recipes import Sv4dRecipe, SvdRecipe
 from salticid.recipes.video.settings import Guider, Network, Sampler, Scoring
 
@@ -42,6 +49,26 @@ def shaken(module: Module) -> Module:
             continue
         parameter.add_(0.08 * torch.randn(parameter.shape, generator=generator))
     return module
+
+
+def base_with_weights(folder: Path) -> Path:
+    """The base that ships with the package, with a UNet of one level that has weights."""
+    shutil.copytree(shipped("tiny-video"), folder)
+    shutil.copytree(shipped("tiny") / "vae", folder / "vae", dirs_exist_ok=True)
+    shutil.copy(shipped("tiny-video") / "vae/config.json", folder / "vae")
+    file = folder / "unet/config.json"
+    config = json.loads(file.read_text()) | {
+        "block_out_channels": [32],
+        "down_block_types": ["CrossAttnDownBlockSpatioTemporal"],
+        "up_block_types": ["CrossAttnUpBlockSpatioTemporal"],
+        "num_attention_heads": [2],
+    }
+    file.write_text(json.dumps(config))
+    torch.manual_seed(3)
+    unet = shaken(VideoUNet(unet_config(str(folder))))
+    tensors = {name: value.contiguous() for name, value in to_diffusers(unet.config, unet.state_dict()).items()}
+    save_file(tensors, folder / "unet/diffusion_pytorch_model.safetensors")
+    return folder
 
 
 def clips(keys: tuple[int, ...] = (3, 8), frames: int = 3, size: int = SIZE) -> Batch:

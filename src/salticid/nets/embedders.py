@@ -1,12 +1,12 @@
 """The embedders that ship with the package; a recipe's `conditioner:` may name others (`--allow PACKAGE`)."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from salticid.errors import require
+from salticid.errors import UserError, require
 from salticid.losses.frozen import Frozen
 from salticid.nets.blocks import sinusoids
 from salticid.nets.conditioner import Embedder, Kind
@@ -19,7 +19,9 @@ class FourierEmbedder(Embedder):
 
     content: ClassVar[bool] = False
 
-    def __init__(self, input_key: str, dim: int = 256, kind: Kind = "vector", ucg_rate: float = 0.0):
+    def __init__(
+        self, input_key: str, dim: int = 256, kind: Literal["vector", "crossattn"] = "vector", ucg_rate: float = 0.0
+    ):
         super().__init__(input_key, kind, ucg_rate)
         require(f"recipe.conditioner: dim of {input_key}", dim, dim >= 2 and dim % 2 == 0, "an even number")
         self.dim = dim
@@ -120,6 +122,9 @@ class ClassEmbedder(Embedder):
         return self.table.embedding_dim
 
     def embed(self, value: Tensor, step: int) -> Tensor:
+        classes = self.table.num_embeddings
+        if len(value) and not 0 <= int(value.min()) <= int(value.max()) < classes:
+            raise UserError(f"{self.input_key}: classes {value.tolist()}; expected 0 to {classes - 1}")
         found = self.table(value)
         return found[:, None] if self.kind == "crossattn" else found
 

@@ -1,6 +1,7 @@
 """What prediction reads and writes: first frames, videos, and films of what was made."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import islice
@@ -20,8 +21,10 @@ from salticid.evaluate.video_files import VideoWriter
 log = logging.getLogger(__name__)
 
 
-def check_counts(**counts: int | None) -> None:
-    """Raise UserError where a count that is given is less than 1."""
+def check_numbers(noise: float | None, **counts: int | None) -> None:
+    """Raise UserError where a level of noise that is given is negative or infinite, or a count less than 1."""
+    if noise is not None and not 0 <= noise < math.inf:
+        raise UserError(f"--noise is {noise}; expected a standard deviation, 0 or more")
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}; expected at least 1")

@@ -15,10 +15,13 @@ def is_temporal(name: str) -> bool:
     return any(part in TEMPORAL for part in name.split("."))
 
 
-def freeze(unet: VideoUNet, train: Train, *, single_token: bool) -> None:
-    """Freeze what is not to learn, and with a `single_token` of context, too, what then does nothing (`idle`)."""
+def freeze(unet: VideoUNet, train: Train) -> None:
+    """Freeze what is not to learn."""
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(train == "all" or is_temporal(name) == (train == "temporal"))
-    if single_token:
-        for layer in idle(unet):
-            layer.requires_grad_(False)
+
+
+def freeze_idle(unet: VideoUNet) -> None:
+    """Freeze what does nothing with a single token of context, adapters beside it included."""
+    for layer in idle(unet):
+        layer.requires_grad_(False)

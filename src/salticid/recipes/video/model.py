@@ -50,11 +50,14 @@ class VideoModel(nn.Module):
         self.conditioner = Conditioner(embedders, base, self.first_stage)
         config = self._config()
         self.unet = VideoUNet(config) if network else stable_video.make_unet(config, base)
-        self.borrowed = False
-        """Whether the base has all that adapters stand beside, so that no checkpoint needs it."""
+        self.anew: set[str] = set()
+        """Weights of the base that do not fit: the UNet's begin as they are."""
         if lora is not None:
-            self.borrowed = self._fill()
+            self._fill()
             add_lora(self.unet, lora)
+            for name, parameter in self.unet.named_parameters():
+                if name.replace(".base_layer.", ".") in self.anew:
+                    parameter.requires_grad_()
 
     def _config(self) -> VideoUNetConfig:
         """The sizes of the base's UNet, or those that were asked for, with room for what the conditioner says."""
@@ -78,14 +81,18 @@ class VideoModel(nn.Module):
         if self.lora is None:
             self._fill()
 
-    def _fill(self) -> bool:
-        """Whether the UNet is now the base's, as a whole."""
+    def _fill(self) -> None:
         if self.network is not None:
-            return False
+            return
         left = stable_video.start_unet(self.unet, self.base)
         for name, reason in left.items():
             log.warning("%s begins anew: %s", name, reason)
-        return not left and stable_video.has_weights(self.base)
+        self.anew = set(left)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the UNet begins with weights of the base, not from nothing."""
+        return self.network is None and stable_video.has_weights(self.base)
 
     # --- first stage
 

@@ -15,7 +15,7 @@ from salticid.evaluate.pictures import tile
 from salticid.nets.conditioner import Conditions, Embedded, Embedder
 from salticid.nets.first_stage import FirstStageSettings
 from salticid.nets.lora import Lora
-from salticid.recipes.video.freeze import Train, freeze
+from salticid.recipes.video.freeze import Train, freeze, freeze_idle
 from salticid.recipes.video.model import VideoModel
 from salticid.recipes.video.objective import VideoObjective
 from salticid.recipes.video.score import Score, sheet
@@ -49,13 +49,17 @@ class VideoRecipe(Recipe):
         require("recipe.lora", lora, lora is None or train == "all", "null, or recipe.train all")
         scaling = diffusion.preconditioning.scaling()
         self.model = VideoModel(base, conditioner, first_stage=first_stage, network=network, scaling=scaling, lora=lora)
-        self.save_frozen = not self.model.borrowed
+        self.save_frozen = lora is None or not self.model.pretrained  # what adapters stand beside, the base has
         self.objective = VideoObjective(diffusion)
         self.diffusion = diffusion
         self.sampler, self.scoring, self.score = sampler, scoring, Score(scoring, self.first_given)
         self._check_unconditional()
+        self.part = "recipe.lora" if lora else "recipe.train" if train != "all" else None
+        """What says that only a part of the UNet learns."""
         if lora is None:
-            freeze(self.model.unet, train, single_token=self.model.conditioner.tokens <= 1)
+            freeze(self.model.unet, train)
+        if self.model.conditioner.tokens <= 1:
+            freeze_idle(self.model.unet)
 
     def _check_unconditional(self) -> None:
         named = self.sampler.guider.unconditional
@@ -91,6 +95,11 @@ class VideoRecipe(Recipe):
         return (Phase("unet", ("model.unet", "model.conditioner")),)
 
     def start(self, *, fresh: bool) -> None:
+        if self.part and not self.model.pretrained:
+            raise ConfigError(
+                f"{self.part}: only a part of the UNet would learn, but all of it begins from nothing; expected a base "
+                "with weights and recipe.network null, or recipe.train all without adapters"
+            )
         if fresh:
             self.model.load_pretrained()
 

@@ -184,10 +184,10 @@ class Sv4dRecipe(VideoRecipe):
             steps: of sampling; null: the recipe's.
             seed: of the noise.
         """
-        from salticid.recipes.video.films import check_counts
+        from salticid.recipes.video.films import check_numbers
         from salticid.recipes.video.orbits import Orbits
 
-        check_counts(frames=frames, views=views, steps=steps)
+        check_numbers(noise, frames=frames, views=views, steps=steps)
         orbits = Orbits(self, reference, views, size, elevation, azimuths)
         return orbits.save(inputs, output, frames=frames, noise=noise, steps=steps, seed=seed)
 

@@ -19,7 +19,7 @@ from salticid.nets.embedders import ClassEmbedder, ClipImageEmbedder, FourierEmb
 from salticid.nets.first_stage import FirstStageSettings
 from salticid.nets.lora import Lora, merge_lora
 from salticid.nets.stable_video import unet_config
-from salticid.recipes.video.films import check_counts, covered, read_frames, save_films
+from salticid.recipes.video.films import check_numbers, covered, read_frames, save_films
 from salticid.recipes.video.freeze import Train
 from salticid.recipes.video.recipe import VideoRecipe
 from salticid.recipes.video.settings import (
@@ -174,7 +174,7 @@ class SvdRecipe(VideoRecipe):
             caption: of a model that was trained with captions.
             seed: of the noise.
         """
-        check_counts(frames=frames, steps=steps)
+        check_numbers(noise, frames=frames, steps=steps)
         length, height, width, usual_fps, usual_motion = self.usual.tolist()
         count, shape = frames or int(length), size or (int(height), int(width))
         if count < 1 or min(shape) < 1:

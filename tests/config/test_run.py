@@ -25,7 +25,7 @@ def test_presets_resolve_build_and_round_trip(name: str, tmp_path: Path):
     if config["data"]["init_args"].keys() & {"root", "parts"}:  # folders of the user's
         config["data"] = load_config(presets.find("panorama-tiny"), [], ("salticid",))["data"]
     if "base" in config["recipe"]["init_args"]:  # of the hub
-        config["recipe"]["init_args"]["base"] = "tiny"
+        config["recipe"]["init_args"]["base"] = "tiny-video" if name.startswith("sv") else "tiny"
     built = build_config(config, ("salticid",))
     assert built.trainer.steps == config["trainer"]["steps"]
     built.settings().check()

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from marigold_full import PEAK  # pyrefly: ignore[missing-import]
 from marigold_step import seconds  # pyrefly: ignore[missing-import]
 from salticid.nets.video import VideoUNet, VideoUNetConfig
-from salticid.recipes.video.freeze import Train, freeze
+from salticid.recipes.video.freeze import Train, freeze, freeze_idle
 
 Job = Callable[[], object]
 Makers = Mapping[str, Callable[[], Job]]
@@ -90,7 +90,8 @@ def operations(config: VideoUNetConfig, frames: int, size: tuple[int, int], trai
     single tokens leave idle is not counted."""
     with torch.device("meta"), sdpa_kernel(SDPBackend.MATH):
         unet, x = VideoUNet(config), torch.empty(frames, config.in_channels, *size)
-        freeze(unet, train or "all", single_token=True)
+        freeze(unet, train or "all")
+        freeze_idle(unet)
         told = {"context": torch.empty(frames, 1, config.context), "vector": torch.empty(frames, config.vector)}
         with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(train is not None):
             answer = unet(x, torch.empty(frames), **told, frames=frames)
